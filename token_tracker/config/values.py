@@ -1,0 +1,181 @@
+"""The frozen values that configuration is read into; everything else in this room produces them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+
+class Secret:
+    """A string that does not show itself in reprs, logs and tracebacks; `.value` is the one way in."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: str) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other.value == self.value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a process listens."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Read once from the environment and `.env`; see `.env.example` for each name's meaning."""
+
+    config_path: Path
+    data_dir: Path
+    database_url: Secret  # SQLAlchemy URL; default: SQLite in data_dir
+    proxy: Address
+    api: Address
+    dashboard: Address
+    secret_key: Secret | None  # None: generated and kept in data_dir (mode 0600)
+    admin_password: Secret | None
+    max_body_bytes: int
+    journal_sync_ms: int
+    retention_days: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayOptions:
+    """`gateway:` of proxy.yaml. `on_disconnect`: 'drain' or 'cancel'."""
+
+    on_disconnect: str = "drain"
+    drain_timeout_s: float = 10
+    drains: int = 100
+    evidence_wait_s: float = 5
+    connect_timeout_s: float = 10
+    first_byte_timeout_s: float = 600
+    idle_timeout_s: float = 120
+    client_stall_s: float = 60
+    shutdown_s: float = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One upstream behind a model name: what to send where, and how it is priced.
+
+    `model` is the provider's own name, without the provider prefix; for a wildcard (`name` 'openai/*' or the bare
+    names of an environment key) see `ModelTable`. `rates` are prices of the entry itself, in LiteLLM's field names
+    (USD per unit); None where the entry names none. `price_names` are the names to look up in `pricing` and the price
+    file, in order of precedence.
+    """
+
+    name: str
+    provider: str
+    model: str
+    api_base: str | None
+    api_key: Secret | None
+    rates: Mapping[str, Decimal] | None = None
+    base_model: str | None = None
+    lane: str | None = None  # 'direct' or 'litellm' where the entry forces one
+    weight: float = 1
+    on_disconnect: str | None = None
+    connect_timeout_s: float | None = None
+    first_byte_timeout_s: float | None = None
+    idle_timeout_s: float | None = None
+    is_local: bool = False  # loopback, private, ollama or hosted_vllm: never priced by the price file
+    litellm_params: Mapping[str, object] = field(default_factory=dict)  # other parameters, for the translated lane only
+
+    @property
+    def price_names(self) -> tuple[str, ...]:
+        """`base_model`, `provider/model`, `model`: the order of the contract."""
+        names = (self.base_model, f"{self.provider}/{self.model}", self.model)
+        return tuple(name for name in names if name)
+
+
+@dataclass(frozen=True, slots=True)
+class PricingEntry:
+    """One line of `pricing:`. `pattern`: an exact name, 'regex:…' or '*'; `rates`: LiteLLM's names, USD per unit."""
+
+    provider: str
+    pattern: str
+    rates: Mapping[str, Decimal]
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitEntry:
+    """One line of `rate_limits:`, already in the shape of `POST /api/rate-limits`."""
+
+    scope_type: str
+    scope_id: str | None
+    model: str | None
+    unit: str  # requests | tokens | concurrent
+    limit: int
+    period: str  # second | minute | hour | day
+    on_store_error: str = "allow"
+
+
+@dataclass(frozen=True, slots=True)
+class AlertEntry:
+    threshold_percent: Decimal
+    email: str | None = None
+    slack_webhook: str | None = None
+    webhook: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetEntry:
+    """A budget of the file: `total` and `daily` are two global ones, with the same alerts."""
+
+    period: str  # daily | total
+    limit_nano_usd: int
+    enforcement: str = "hard"
+    timezone: str = "UTC"
+    alerts: tuple[AlertEntry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTable:
+    """What the gateway offers. Lookup: exact name, alias, environment offer, then wildcard (longest prefix first).
+
+    `wildcards` maps a prefix ('openai/') to a template deployment whose `model` is filled with the rest of the name.
+    `env_offers` maps a bare model name of the price file to the provider whose key is in the environment; such names
+    are served like '<provider>/<name>'.
+    """
+
+    exact: Mapping[str, tuple[Deployment, ...]]
+    aliases: Mapping[str, str]
+    wildcards: Mapping[str, tuple[Deployment, ...]]
+    env_offers: Mapping[str, Deployment]
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """All of it: settings and proxy.yaml. `warnings` are to be said once at start; `off` are entries switched off
+    because a variable is not set or their provider is unknown: (name, reason)."""
+
+    settings: Settings
+    models: ModelTable
+    gateway: GatewayOptions = field(default_factory=GatewayOptions)
+    pricing: tuple[PricingEntry, ...] = ()
+    rate_limits: tuple[RateLimitEntry, ...] = ()
+    budgets: tuple[BudgetEntry, ...] = ()
+    warnings: tuple[str, ...] = ()
+    off: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def needs_demo(self) -> bool:
+        return any(d.provider == "demo" for entries in self.models.exact.values() for d in entries)

@@ -1,0 +1,1 @@
+"""SQLAlchemy models, queries, migrations and the only commit."""

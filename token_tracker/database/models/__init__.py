@@ -1,0 +1,33 @@
+"""All tables."""
+
+from token_tracker.database.models.base import Base, UtcDateTime
+from token_tracker.database.models.books import ConfigVersion, JournalOffset, Lease, SystemState
+from token_tracker.database.models.credentials import ApiKey, RefreshToken
+from token_tracker.database.models.ledger import TokenUsage, TokenUsageTag
+from token_tracker.database.models.people import Team, User
+from token_tracker.database.models.prices import PriceRow
+from token_tracker.database.models.rollup import LATENCY_COLUMNS, ROLLUP_KEYS, ROLLUP_SUMS, UsageHourly
+from token_tracker.database.models.rules import Budget, BudgetAlert, RateLimit
+
+__all__ = [
+    "LATENCY_COLUMNS",
+    "ROLLUP_KEYS",
+    "ROLLUP_SUMS",
+    "ApiKey",
+    "Base",
+    "Budget",
+    "BudgetAlert",
+    "ConfigVersion",
+    "JournalOffset",
+    "Lease",
+    "PriceRow",
+    "RateLimit",
+    "RefreshToken",
+    "SystemState",
+    "Team",
+    "TokenUsage",
+    "TokenUsageTag",
+    "UsageHourly",
+    "User",
+    "UtcDateTime",
+]

@@ -1,0 +1,28 @@
+"""Dated prices. A row is never edited: a new price is a new row with a later `valid_from`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import JSON, Index, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from token_tracker.database.models.base import Base
+
+
+class PriceRow(Base):
+    """`rates` maps LiteLLM's field names to exact decimal text (USD per unit); None ends the price.
+
+    `version` is derived from source, name and rates, so that a gateway and the database name the same price alike
+    without asking each other (see `domain/pricing.py`); ledger rows carry it.
+    """
+
+    __tablename__ = "prices"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    source: Mapped[str] = mapped_column(String(16))  # entry | override | pricing | file
+    name: Mapped[str] = mapped_column(String(255))
+    version: Mapped[str] = mapped_column(String(300))
+    rates: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
+    valid_from: Mapped[datetime]
+    created_at: Mapped[datetime]
+    __table_args__ = (UniqueConstraint("source", "name", "valid_from"), Index(None, "version"))

@@ -1,0 +1,30 @@
+"""Hourly sums of the ledger, kept for ever, in the transaction that books the rows."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Integer, String, Table
+
+from token_tracker.database.models.base import Base, UtcDateTime
+from token_tracker.domain.latency import BUCKETS
+from token_tracker.domain.usage import TOKEN_CLASSES
+
+ROLLUP_KEYS = ("hour", "key_id", "user_id", "team_id", "agent", "model", "provider", "outcome")
+LATENCY_COLUMNS = tuple(f"latency_{index:02d}" for index in range(BUCKETS))
+ROLLUP_SUMS = ("attempts", "calls", "errors", "unpriced_calls", *TOKEN_CLASSES, "cost_nano_usd", *LATENCY_COLUMNS)
+_KEY_LENGTHS = {"key_id": 40, "user_id": 64, "team_id": 64, "agent": 200, "model": 255, "provider": 64, "outcome": 24}
+
+
+class UsageHourly(Base):
+    """`hour` is the UTC hour of admission; `outcome` the end reason. `calls` counts last attempts, `attempts` all rows;
+    `errors`, `unpriced_calls` and the latency counters (`domain/latency.py`) count last attempts."""
+
+    __table__ = Table(
+        "usage_hourly",
+        Base.metadata,
+        Column("hour", UtcDateTime, primary_key=True),
+        *(Column(name, String(_KEY_LENGTHS[name]), primary_key=True) for name in ROLLUP_KEYS[1:]),
+        *(
+            Column(name, Integer if name in LATENCY_COLUMNS else BigInteger, nullable=False, default=0)
+            for name in ROLLUP_SUMS
+        ),
+    )

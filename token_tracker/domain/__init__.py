@@ -1,0 +1,1 @@
+"""The rules: pure values and arithmetic. No I/O, no clock, no framework."""

@@ -1,0 +1,101 @@
+"""Every refusal of the gateway, with its public code; each edge translates it into its own dialect once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class Refusal(Exception):
+    """A call that is not forwarded. `code` is public contract; `message` says what happened and what to do next."""
+
+    status: int
+    code: str
+    message: str
+    retry_after_s: int | None = None
+    param: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def invalid_api_key() -> Refusal:
+    """One text for missing, unknown, revoked and expired, so that nobody can probe."""
+    return Refusal(
+        401,
+        "invalid_api_key",
+        "No valid virtual key in this request. Send one (sk-tt-…) as 'Authorization: Bearer' or 'x-api-key'; "
+        "an admin makes keys with POST /api/keys.",
+    )
+
+
+def request_too_large(limit_bytes: int) -> Refusal:
+    return Refusal(
+        413,
+        "request_too_large",
+        f"The request body is larger than {limit_bytes} bytes; nothing was forwarded. "
+        "Send less, or raise TOKEN_TRACKER_MAX_BODY_SIZE.",
+    )
+
+
+def invalid_request(message: str, param: str | None = None) -> Refusal:
+    return Refusal(400, "invalid_request_error", f"{message} Nothing was forwarded.", param=param)
+
+
+def model_not_found(model: str, nearest: str | None) -> Refusal:
+    hint = f" Did you mean '{nearest}'?" if nearest else ""
+    return Refusal(
+        404,
+        "model_not_found",
+        f"The model '{model}' is not configured here.{hint} GET /v1/models lists all.",
+        param="model",
+    )
+
+
+def model_not_allowed(model: str) -> Refusal:
+    return Refusal(403, "model_not_allowed", f"This key may not use the model '{model}'.", param="model")
+
+
+def not_found(path: str) -> Refusal:
+    return Refusal(404, "route_not_found", f"The gateway has no route {path}.")
+
+
+def method_not_allowed(method: str, path: str, allowed: str) -> Refusal:
+    return Refusal(405, "method_not_allowed", f"{path} takes {allowed}, not {method}.")
+
+
+def upstream_unreachable(model: str) -> Refusal:
+    return Refusal(
+        502,
+        "upstream_unreachable",
+        f"The upstream of '{model}' could not be reached; the call was not served. Try again.",
+    )
+
+
+def upstream_timeout(model: str, waited_s: float) -> Refusal:
+    return Refusal(
+        504,
+        "upstream_timeout",
+        f"The upstream of '{model}' did not answer within {waited_s:g} s. "
+        "It may have been billed; the call is in the ledger.",
+    )
+
+
+def lane_unavailable(retry_after_s: int = 5) -> Refusal:
+    return Refusal(
+        503,
+        "lane_unavailable",
+        "The translating LiteLLM process is starting or restarting; try again shortly.",
+        retry_after_s,
+    )
+
+
+def journal_unavailable(retry_after_s: int = 5) -> Refusal:
+    return Refusal(
+        503,
+        "journal_unavailable",
+        "The call could not be written to the journal (is the disk full?), so it was not forwarded.",
+        retry_after_s,
+    )

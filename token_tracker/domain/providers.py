@@ -1,0 +1,64 @@
+"""What is known of each provider: its key's variable, its address, and the formats its servers speak."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class WireFormat(StrEnum):
+    """A request and answer format an upstream may speak; one dialect module reads each."""
+
+    CHAT = "chat"  # POST {base}/chat/completions
+    EMBEDDINGS = "embeddings"  # POST {base}/embeddings
+    RESPONSES = "responses"  # POST {base}/responses
+    MESSAGES = "messages"  # POST {base}/v1/messages (Anthropic)
+    SPEECH = "speech"  # POST {base}/audio/speech: always translated for now
+    IMAGES = "images"  # POST {base}/images/generations: always translated for now
+
+
+_CHAT = frozenset({WireFormat.CHAT})
+_CHAT_EMBEDDINGS = frozenset({WireFormat.CHAT, WireFormat.EMBEDDINGS})
+_OPENAI = frozenset({WireFormat.CHAT, WireFormat.EMBEDDINGS, WireFormat.RESPONSES})
+_MESSAGES = frozenset({WireFormat.MESSAGES})
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A provider by LiteLLM's name for it.
+
+    `api_base` follows LiteLLM: OpenAI-compatible ones end before `/chat/completions`, Anthropic's before
+    `/v1/messages`, Ollama's before `/v1`; None where a deployment must name one. `direct` are the formats that the
+    gateway forwards itself; everything else goes through the LiteLLM child.
+    """
+
+    name: str
+    key_variable: str | None
+    api_base: str | None
+    direct: frozenset[WireFormat]
+    self_hosted: bool = False
+
+
+_ALL = (
+    Provider("openai", "OPENAI_API_KEY", "https://api.openai.com/v1", _OPENAI),
+    Provider("anthropic", "ANTHROPIC_API_KEY", "https://api.anthropic.com", _MESSAGES),
+    Provider("groq", "GROQ_API_KEY", "https://api.groq.com/openai/v1", _CHAT),
+    Provider("mistral", "MISTRAL_API_KEY", "https://api.mistral.ai/v1", _CHAT_EMBEDDINGS),
+    Provider("deepseek", "DEEPSEEK_API_KEY", "https://api.deepseek.com/v1", _CHAT),
+    Provider("openrouter", "OPENROUTER_API_KEY", "https://openrouter.ai/api/v1", _CHAT_EMBEDDINGS),
+    Provider("together_ai", "TOGETHERAI_API_KEY", "https://api.together.xyz/v1", _CHAT_EMBEDDINGS),
+    Provider("fireworks_ai", "FIREWORKS_AI_API_KEY", "https://api.fireworks.ai/inference/v1", _CHAT_EMBEDDINGS),
+    Provider("xai", "XAI_API_KEY", "https://api.x.ai/v1", _CHAT),
+    Provider("perplexity", "PERPLEXITYAI_API_KEY", "https://api.perplexity.ai", _CHAT),
+    Provider("deepinfra", "DEEPINFRA_API_KEY", "https://api.deepinfra.com/v1/openai", _CHAT_EMBEDDINGS),
+    Provider("cerebras", "CEREBRAS_API_KEY", "https://api.cerebras.ai/v1", _CHAT),
+    Provider("nvidia_nim", "NVIDIA_NIM_API_KEY", "https://integrate.api.nvidia.com/v1", _CHAT_EMBEDDINGS),
+    Provider("hosted_vllm", "HOSTED_VLLM_API_KEY", None, _OPENAI, self_hosted=True),
+    Provider("ollama", None, "http://localhost:11434", _CHAT_EMBEDDINGS, self_hosted=True),
+    # The echo provider that comes with the product; its address is set by the supervisor.
+    Provider("demo", None, None, _OPENAI | _MESSAGES, self_hosted=True),
+    # Known by their key only: served on the translated lane.
+    Provider("gemini", "GEMINI_API_KEY", None, frozenset()),
+    Provider("cohere", "COHERE_API_KEY", None, frozenset()),
+)
+PROVIDERS: dict[str, Provider] = {provider.name: provider for provider in _ALL}

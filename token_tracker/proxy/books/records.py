@@ -1,0 +1,61 @@
+"""What a gateway worker writes into its journal, and the recorder reads: three kinds of record."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Subject(msgspec.Struct, frozen=True, array_like=True):
+    """Who a call is for. Empty strings mean 'nobody'; `metadata` is OpenAI's `metadata` as JSON text or ''."""
+
+    key_id: str
+    user: str
+    team: str
+    agent: str
+    session: str
+    end_user: str
+    tags: tuple[str, ...]
+    metadata: str
+
+
+class Open(msgspec.Struct, frozen=True, array_like=True, tag="o"):
+    """Written before anything goes upstream; enough to book a `crash` row if no end follows."""
+
+    id: str  # of this attempt; equal to call_id on a call's last attempt
+    call_id: str
+    attempt: int  # from 1
+    timestamp_us: int  # admission, Unix microseconds UTC
+    endpoint: str  # '/v1/chat/completions'
+    lane: str  # 'direct' | 'litellm'
+    stream: bool
+    requested_model: str
+    model: str  # sent upstream, without provider prefix
+    provider: str
+    subject: Subject
+
+
+class End(msgspec.Struct, frozen=True, array_like=True, tag="e"):
+    """The full row: the open record and how it ended. Written before the client gets what it takes for the end."""
+
+    opened: Open
+    end_reason: str
+    status_code: int  # the upstream's, or ours where the upstream gave none; 0: client left before any
+    tokens: tuple[int, ...]  # in the order of domain.usage.TOKEN_CLASSES
+    usage_source: str
+    cost_nano_usd: int | None  # None: unpriced
+    cost_source: str
+    price_version: str  # '' where no price was used
+    latency_ms: float
+    ttft_ms: float | None
+    upstream_id: str
+    upstream_request_id: str
+
+
+class Awaiting(msgspec.Struct, frozen=True, array_like=True, tag="a"):
+    """An end whose usage is still to come from LiteLLM's callback. Booked as it stands if the worker dies first;
+    replaced by the `End` that the worker writes within `evidence_wait_s`."""
+
+    end: End
+
+
+Record = Open | End | Awaiting

@@ -1,0 +1,99 @@
+"""What every wire dialect offers the gateway; adapters translate and decide nothing.
+
+A dialect module reads a request, edits its top level, reads usage from a body or a stream, and knows the event that a
+client takes for the end. None does I/O; each is tested on recorded bytes cut at every position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from token_tracker.domain.providers import WireFormat
+from token_tracker.domain.usage import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The few facts of a request that the gateway needs; `fields` is the body split at its top level only
+    (name → raw JSON bytes), so that every other value stays byte-identical when it is re-joined."""
+
+    model: str
+    stream: bool
+    fields: dict[str, bytes]
+    wants_usage: bool  # the client itself asked for the stream's usage chunk
+    end_user: str  # OpenAI's `user`, Anthropic's `metadata.user_id`; '' if none
+    metadata: str  # OpenAI's `metadata` as JSON text; '' if none or Anthropic
+    output_bound: int | None  # the client's own maximum of output tokens, if any
+    original: bytes = b""
+
+
+@dataclass(slots=True)
+class Reading:
+    """What an answer told of itself so far. `usage` is None until the provider reported any.
+
+    `is_final`: the provider's complete count (not Anthropic's `message_start`, say). `output_events` counts non-empty
+    delta events of a stream and `output_bytes` their text, for an estimate where the provider never counted.
+    """
+
+    usage: Usage | None = None
+    is_final: bool = False
+    upstream_id: str = ""
+    output_events: int = 0
+    output_bytes: int = 0
+    saw_end: bool = False  # the dialect's terminal event was seen
+    error: bool = False  # the stream carried an error event
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A piece of a stream, split at what the client takes for the end: `forward` goes out at once, `terminal` (that
+    event and all after it) only once the end record is in the journal."""
+
+    forward: bytes
+    terminal: bytes = b""
+
+
+class StreamObserver(Protocol):
+    """Watches one SSE answer; fed with chunks cut anywhere. Bytes come out as they went in, but for the usage chunk
+    that the gateway itself asked for. An event is held back only while it could still be the end or that chunk."""
+
+    reading: Reading
+
+    def feed(self, chunk: bytes) -> Cut: ...
+
+    def close(self) -> Cut:
+        """The upstream ended: whatever is still held back."""
+
+
+class Dialect(Protocol):
+    """One wire format. `family` ('openai' | 'anthropic') decides how an error is shaped."""
+
+    wire: WireFormat
+    family: str
+
+    def read(self, body: bytes) -> Request:
+        """Raises `domain.errors.Refusal` (400) for what is not JSON, has no model, or wrong types."""
+
+    def outgoing(self, request: Request, *, model: str, meter_stream: bool) -> bytes:
+        """The body to send upstream: the model's upstream name put in (untouched if equal), and on a stream with
+        `meter_stream` the usage option switched on. Every other top-level value is byte-identical."""
+
+    def read_body(self, body: bytes) -> Reading:
+        """Usage from a whole JSON answer; an unreadable body gives an empty reading, never an exception."""
+
+    def observer(self, request: Request) -> StreamObserver: ...
+
+    def rename(self, body: bytes, model: str) -> bytes:
+        """A JSON answer with the client's model name put back (translated lane only)."""
+
+    def estimate_input_tokens(self, request: Request) -> int:
+        """A cheap estimate (bytes of the text-bearing fields / 4) for rows whose provider never counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route of the gateway and how it is read."""
+
+    path: str  # '/v1/chat/completions'
+    dialect: Dialect = field(repr=False)
