@@ -1,0 +1,51 @@
+"""Roles reach as far as the contract says, and no further."""
+
+import pytest
+
+from token_tracker.domain.access import GRANTS, Permission, Role, Scope, scope_of
+
+
+def test_every_role_has_grants() -> None:
+    assert set(GRANTS) == set(Role)
+
+
+@pytest.mark.parametrize("permission", list(Permission))
+def test_an_admin_may_do_everything_everywhere(permission: Permission) -> None:
+    assert scope_of(Role.ADMIN, permission, user="admin", team=None) == Scope()
+
+
+def test_a_viewer_reads_all_and_changes_nothing() -> None:
+    reads = {Permission.USAGE_READ, Permission.KEYS_READ}
+    for permission in Permission:
+        expected = Scope() if permission in reads else None
+        assert scope_of(Role.VIEWER, permission, user="eve", team="red") == expected
+
+
+def test_a_manager_reaches_the_own_team_only() -> None:
+    scope = scope_of(Role.MANAGER, Permission.KEYS_MANAGE, user="mia", team="red")
+    assert scope is not None
+    assert scope.covers(user="ben", team="red")
+    assert not scope.covers(user="ben", team="blue")
+    assert not scope.covers(user="ben", team=None)
+
+
+@pytest.mark.parametrize("no_team", [None, ""])
+def test_a_manager_without_a_team_reaches_only_what_is_their_own(no_team: str | None) -> None:
+    scope = scope_of(Role.MANAGER, Permission.USAGE_READ, user="mia", team=no_team)
+    assert scope is not None
+    assert scope.covers(user="mia", team=None)
+    assert not scope.covers(user="ben", team=None)
+    assert not scope.covers(user="ben", team="")
+
+
+def test_a_member_reaches_only_the_own_keys_and_usage_even_within_the_team() -> None:
+    scope = scope_of(Role.MEMBER, Permission.USAGE_READ, user="ben", team="red")
+    assert scope is not None
+    assert scope.covers(user="ben", team="red")
+    assert not scope.covers(user="mia", team="red")
+
+
+@pytest.mark.parametrize("role", [Role.MANAGER, Role.MEMBER, Role.VIEWER])
+@pytest.mark.parametrize("permission", [Permission.USERS_MANAGE, Permission.TEAMS_MANAGE])
+def test_only_an_admin_manages_users_and_teams(role: Role, permission: Permission) -> None:
+    assert scope_of(role, permission, user="mia", team="red") is None

@@ -1,0 +1,83 @@
+"""Who may do what, as data: a role grants a permission as far as it reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class Role(StrEnum):
+    ADMIN = "admin"
+    MANAGER = "manager"
+    MEMBER = "member"
+    VIEWER = "viewer"
+
+
+class Permission(StrEnum):
+    USAGE_READ = "usage:read"
+    KEYS_READ = "keys:read"
+    KEYS_MANAGE = "keys:manage"
+    USERS_MANAGE = "users:manage"
+    TEAMS_MANAGE = "teams:manage"
+
+
+class Reach(StrEnum):
+    """How far a grant goes: what belongs to the account itself, to its team, or to anybody."""
+
+    OWN = "own"
+    TEAM = "team"
+    ALL = "all"
+
+
+GRANTS: Mapping[Role, Mapping[Permission, Reach]] = MappingProxyType(
+    {
+        Role.ADMIN: MappingProxyType(dict.fromkeys(Permission, Reach.ALL)),
+        Role.MANAGER: MappingProxyType(
+            {
+                Permission.USAGE_READ: Reach.TEAM,
+                Permission.KEYS_READ: Reach.TEAM,
+                Permission.KEYS_MANAGE: Reach.TEAM,
+            }
+        ),
+        Role.MEMBER: MappingProxyType(
+            {
+                Permission.USAGE_READ: Reach.OWN,
+                Permission.KEYS_READ: Reach.OWN,
+                Permission.KEYS_MANAGE: Reach.OWN,
+            }
+        ),
+        Role.VIEWER: MappingProxyType({Permission.USAGE_READ: Reach.ALL, Permission.KEYS_READ: Reach.ALL}),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a query must be narrowed to: one user, one team, or (both None) nothing."""
+
+    user: str | None = None
+    team: str | None = None
+
+    def covers(self, *, user: str | None, team: str | None) -> bool:
+        """Whether something that belongs to `user` and `team` lies within."""
+        return (self.user is None or self.user == user) and (self.team is None or self.team == team)
+
+
+EVERYTHING = Scope()
+
+
+def scope_of(role: Role, permission: Permission, *, user: str, team: str | None) -> Scope | None:
+    """How far the account `user` of `team` may use `permission`; None: not at all.
+
+    A manager without a team reaches what is their own, never what belongs to nobody's team.
+    """
+    reach = GRANTS[role].get(permission)
+    if reach is None:
+        return None
+    if reach is Reach.ALL:
+        return EVERYTHING
+    if reach is Reach.TEAM and team:
+        return Scope(team=team)
+    return Scope(user=user)
