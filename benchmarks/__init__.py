@@ -1,0 +1,1 @@
+"""The figures in the README, reproducible with `make bench`."""
