@@ -98,3 +98,20 @@ def test_a_missing_package_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(price_file, "FILE_NAME", "no_such_file.json")
     with pytest.raises(FileNotFoundError, match="make install"):
         load_catalogue()
+
+
+def test_a_tier_of_xai_begins_at_its_threshold_and_not_above_it(tmp_path: Path) -> None:
+    model = (
+        '{"litellm_provider": "xai", "input_cost_per_token": 2e-06, "input_cost_per_token_above_200k_tokens": 4e-06}'
+    )
+    assert load_rates(written(tmp_path, f'{{"xai/m": {model}}}')) == {
+        "xai/m": {"input_cost_per_token": "0.000002", "input_cost_per_token_above_199999_tokens": "0.000004"}
+    }
+
+
+def test_fireworks_bills_cached_input_at_half_where_it_names_no_rate(tmp_path: Path) -> None:
+    named = '{"litellm_provider": "fireworks_ai", "input_cost_per_token": 9e-07, "cache_read_input_token_cost": 1e-07}'
+    silent = '{"litellm_provider": "fireworks_ai", "input_cost_per_token": 9e-07}'
+    rates = load_rates(written(tmp_path, f'{{"named": {named}, "silent": {silent}}}'))
+    assert rates["named"]["cache_read_input_token_cost"] == "0.0000001"
+    assert rates["silent"]["cache_read_input_token_cost"] == "0.00000045"

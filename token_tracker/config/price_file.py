@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,6 +16,7 @@ import msgspec
 
 FILE_NAME = "model_prices_and_context_window_backup.json"
 _EXAMPLE = "sample_spec"  # the file documents itself under this name; it is no model
+_TIER = re.compile(r"_above_(\d+)k_tokens")
 
 
 class CatalogueEntry(msgspec.Struct, frozen=True, rename={"provider": "litellm_provider"}):
@@ -56,8 +58,8 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
 def load_rates(path: Path | None = None) -> dict[str, dict[str, str]]:
     """All prices by model and LiteLLM's field name: exact decimal text, USD per unit, never through a float.
 
-    A `tiered_pricing` table becomes the `…_above_Nk_tokens` fields that other models have. Models without any
-    price are absent.
+    A `tiered_pricing` table becomes the `…_above_Nk_tokens` fields that other models have, and what LiteLLM's cost
+    calculator knows of single providers is written out (`_with_customs`). Models without any price are absent.
     """
     with (path or price_file_path()).open(encoding="utf-8") as file:
         models = json.load(file, parse_float=Decimal, parse_int=Decimal)
@@ -67,7 +69,20 @@ def load_rates(path: Path | None = None) -> dict[str, dict[str, str]]:
 
 def _rates(model: Mapping[str, Any]) -> dict[str, str]:
     rates = {field: _plain(value) for field, value in model.items() if _is_rate(field, value)}
-    return rates | _tiers(model.get("tiered_pricing"))
+    return _with_customs(str(model.get("litellm_provider", "")), rates | _tiers(model.get("tiered_pricing")))
+
+
+def _with_customs(provider: str, rates: dict[str, str]) -> dict[str, str]:
+    """xAI's tiers begin at N tokens, not above them; Fireworks bills cached input at half where it names no rate."""
+    if provider == "xai":
+        return {_TIER.sub(_from_threshold_on, field): rate for field, rate in rates.items()}
+    if provider == "fireworks_ai" and "input_cost_per_token" in rates:
+        return {"cache_read_input_token_cost": _plain(Decimal(rates["input_cost_per_token"]) / 2)} | rates
+    return rates
+
+
+def _from_threshold_on(tier: re.Match[str]) -> str:
+    return f"_above_{int(tier[1]) * 1000 - 1}_tokens"
 
 
 def _is_rate(field: str, value: object) -> bool:
