@@ -1,0 +1,164 @@
+"""Databases for tests: fresh ones on SQLite and PostgreSQL, copied from a template that is laid once per run."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, Engine, create_engine, make_url, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
+
+from token_tracker.database.models import Base, ConfigVersion
+from token_tracker.database.session import make_engine, transaction
+
+BACKENDS = ("sqlite", "postgresql")
+SERVER = os.environ.get("TEST_DATABASE_URL") or "postgresql://postgres@127.0.0.1:5432/postgres"
+
+
+@contextmanager
+def using(url: str) -> Iterator[Engine]:
+    """An engine that leaves no connection behind."""
+    engine = make_engine(url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def lay_tables(url: str) -> None:
+    with using(url) as engine:
+        Base.metadata.create_all(engine)
+        with transaction(engine) as session:
+            session.add(ConfigVersion(id=1, version=1))
+
+
+class SqliteDatabases:
+    """Files in one temporary directory; a copy of the template is a copy of a file."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._numbers = itertools.count()
+
+    def empty(self) -> str:
+        return f"sqlite:///{self._directory / f'{next(self._numbers)}.db'}"
+
+    def laid(self) -> str:
+        template = self._directory / "template.db"
+        if not template.exists():
+            lay_tables(f"sqlite:///{template}")
+        url = self.empty()
+        shutil.copy(template, make_url(url).database or "")
+        return url
+
+    def drop(self) -> None:
+        """The temporary directory is pytest's to remove."""
+
+
+class PostgresqlDatabases:
+    """Databases with names of this run on the server of TEST_DATABASE_URL, dropped at its end."""
+
+    def __init__(self, server: str) -> None:
+        self._server = make_url(server).set(drivername="postgresql+psycopg2")
+        self._prefix = f"tt_test_{os.getpid()}_{secrets.token_hex(4)}"
+        self._made: list[str] = []
+        self._template = ""
+
+    @contextmanager
+    def _administer(self) -> Iterator[Connection]:
+        engine = create_engine(
+            self._server, isolation_level="AUTOCOMMIT", poolclass=NullPool, connect_args={"connect_timeout": 3}
+        )
+        with engine.connect() as connection:
+            yield connection
+
+    def check(self) -> None:
+        """Raises OperationalError if the server is not there."""
+        with self._administer() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def _make(self, template: str) -> str:
+        name = f"{self._prefix}_{len(self._made)}"
+        with self._administer() as connection:
+            connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+        self._made.append(name)
+        return self._server.set(database=name).render_as_string(hide_password=False)
+
+    def empty(self) -> str:
+        return self._make("template0")
+
+    def laid(self) -> str:
+        if not self._template:
+            url = self.empty()
+            lay_tables(url)
+            self._template = str(make_url(url).database)
+        return self._make(self._template)
+
+    def drop(self) -> None:
+        if self._made:
+            with self._administer() as connection:
+                for name in self._made:
+                    connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+Databases = SqliteDatabases | PostgresqlDatabases
+
+
+@pytest.fixture(scope="session")
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Databases]]:
+    """`databases(backend).empty()` and `.laid()` are URLs of fresh databases, without and with tables."""
+    made: dict[str, Databases] = {}
+
+    def get(backend: str) -> Databases:
+        if backend not in made:
+            made[backend] = (
+                SqliteDatabases(tmp_path_factory.mktemp("sqlite")) if backend == "sqlite" else _postgresql_or_skip()
+            )
+        return made[backend]
+
+    yield get
+    for each in made.values():
+        each.drop()
+
+
+def _postgresql_or_skip() -> PostgresqlDatabases:
+    databases = PostgresqlDatabases(SERVER)
+    try:
+        databases.check()
+    except OperationalError:
+        reason = "PostgreSQL is not reachable; TEST_DATABASE_URL names another server"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return databases
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """'sqlite', then 'postgresql'; a test for one of them: `parametrize("backend", ["sqlite"], indirect=True)`."""
+    return str(request.param)
+
+
+@pytest.fixture
+def database_url(databases: Callable[[str], Databases], backend: str) -> str:
+    """The DATABASE_URL of a database without tables, as a newcomer has it."""
+    return databases(backend).empty()
+
+
+@pytest.fixture
+def laid_url(databases: Callable[[str], Databases], backend: str) -> str:
+    """The DATABASE_URL of a database with all tables and no account, key or price."""
+    return databases(backend).laid()
+
+
+@pytest.fixture
+def engine(laid_url: str) -> Iterator[Engine]:
+    """A database with all tables and no account, key or price, on each backend in turn."""
+    with using(laid_url) as engine:
+        yield engine

@@ -1,0 +1,135 @@
+"""Engines and sessions for SQLite and PostgreSQL, and the only commit of the product."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, update
+from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction
+
+from token_tracker.database.address import DatabaseUrlError, create_private, parse_url
+from token_tracker.database.models import ApiKey, Budget, ConfigVersion, PriceRow, RateLimit, Team, User
+
+__all__ = ["DatabaseUrlError", "make_engine", "reading", "transaction"]
+
+PUBLISHED = (ApiKey, User, Team, PriceRow, RateLimit, Budget)  # tables that gateways live from
+_CHANGED = "published table changed"
+_WRITE = {"sqlite_begin": "IMMEDIATE"}
+# A reader sees one state of the database from its first statement to its last, as on SQLite in WAL mode.
+_READ = {"postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}}
+_CONNECT_TIMEOUT_S = 3
+
+
+def make_engine(url: str, *, lock_wait_ms: int = 5_000, statement_timeout_ms: int = 30_000) -> Engine:
+    """An engine for a DATABASE_URL (forms: `address.parse_url`); nothing is opened before it is used.
+
+    `lock_wait_ms`: how long a statement waits for another's lock before it fails with OperationalError.
+    `statement_timeout_ms`: the longest that PostgreSQL works on one statement, 0 without bound (SQLite has no such
+    clock). A PostgreSQL URL that brings `options` of its own keeps them instead of ours.
+    Raises DatabaseUrlError.
+    """
+    parsed = parse_url(url)
+    if parsed.drivername == "sqlite":
+        engine = create_engine(parsed, connect_args={"timeout": lock_wait_ms / 1000}, pool_timeout=10)
+        _prepare_sqlite(engine, Path(parsed.database or ""), lock_wait_ms)
+        return engine
+    options = {
+        "lock_timeout": lock_wait_ms,
+        "statement_timeout": statement_timeout_ms,
+        "idle_in_transaction_session_timeout": 60_000,
+        "timezone": "UTC",
+    }
+    arguments: dict[str, Any] = {
+        "connect_timeout": _CONNECT_TIMEOUT_S,
+        "application_name": "token-tracker",
+        "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
+        # A server that vanished without a word is noticed within about 10 s instead of hours.
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 10_000,
+    }
+    arguments = {name: value for name, value in arguments.items() if name not in parsed.query}
+    return create_engine(parsed, connect_args=arguments, pool_pre_ping=True, pool_timeout=10)
+
+
+def _prepare_sqlite(engine: Engine, path: Path, lock_wait_ms: int) -> None:
+    """Private file, WAL, foreign keys, and transactions that we begin ourselves.
+
+    `synchronous` is FULL: the recorder deletes a journal segment once its rows are committed, so a commit must
+    outlive a power cut. One flush a batch is cheap.
+    """
+
+    @event.listens_for(engine, "do_connect")
+    def make_file(*_: object) -> None:
+        create_private(path)
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: sqlite3.Connection, _: object) -> None:
+        connection.isolation_level = None  # the driver's own idea of when a transaction begins is switched off
+        _switch_to_wal(connection, lock_wait_ms)
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('sqlite_begin', 'DEFERRED')}")
+
+
+def _switch_to_wal(connection: sqlite3.Connection, lock_wait_ms: int) -> None:
+    """WAL mode stays with the file; while two processes switch a new file at once, SQLite does not wait by itself."""
+    give_up = time.monotonic() + lock_wait_ms / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
+
+
+class _TrackedSession(Session):
+    """Notices a change of a published table, by flush or by a statement."""
+
+
+@event.listens_for(_TrackedSession, "after_flush")
+def _notice_flush(session: Session, _: UOWTransaction) -> None:
+    changed = [*session.new, *session.deleted, *(row for row in session.dirty if session.is_modified(row))]
+    if any(isinstance(row, PUBLISHED) for row in changed):
+        session.info[_CHANGED] = True
+
+
+@event.listens_for(_TrackedSession, "do_orm_execute")
+def _notice_statement(state: ORMExecuteState) -> None:
+    writes = state.is_insert or state.is_update or state.is_delete
+    if writes and state.bind_mapper is not None and issubclass(state.bind_mapper.class_, PUBLISHED):
+        state.session.info[_CHANGED] = True
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Session]:
+    """A writing transaction: committed at the end, rolled back on any exception.
+
+    On SQLite it holds the write lock from its beginning, so nothing read in it can be stale. `config_version` grows
+    in the same transaction when a published table changed. Rows stay readable after the commit.
+    """
+    with _TrackedSession(engine.execution_options(**_WRITE), expire_on_commit=False) as session:
+        yield session
+        session.flush()
+        if session.info.get(_CHANGED):
+            session.execute(update(ConfigVersion).values(version=ConfigVersion.version + 1))
+        session.commit()
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Session]:
+    """A session that sees one state of the database throughout, and never writes; what it leaves is rolled back."""
+    options = _READ.get(engine.dialect.name, {})
+    with Session(engine.execution_options(**options), autoflush=False, expire_on_commit=False) as session:
+        yield session
