@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from token_tracker.database.models import Base, ConfigVersion
+from token_tracker.database import migrations
 from token_tracker.database.session import make_engine, transaction
 
 BACKENDS = ("sqlite", "postgresql")
@@ -33,10 +33,8 @@ def using(url: str) -> Iterator[Engine]:
 
 
 def lay_tables(url: str) -> None:
-    with using(url) as engine:
-        Base.metadata.create_all(engine)
-        with transaction(engine) as session:
-            session.add(ConfigVersion(id=1, version=1))
+    with using(url) as engine, transaction(engine) as session:
+        migrations.upgrade(session.connection())
 
 
 class SqliteDatabases:
@@ -161,4 +159,11 @@ def laid_url(databases: Callable[[str], Databases], backend: str) -> str:
 def engine(laid_url: str) -> Iterator[Engine]:
     """A database with all tables and no account, key or price, on each backend in turn."""
     with using(laid_url) as engine:
+        yield engine
+
+
+@pytest.fixture
+def empty_engine(database_url: str) -> Iterator[Engine]:
+    """A database without tables, on each backend in turn."""
+    with using(database_url) as engine:
         yield engine

@@ -27,6 +27,7 @@ class ApiKey(Base):
     created_by: Mapped[str] = mapped_column(String(64))
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    predecessor_id: Mapped[str | None] = mapped_column(ForeignKey("api_keys.id"))  # the key this one was rotated from
 
 
 class RefreshToken(Base):

@@ -11,7 +11,10 @@ from token_tracker.database.models.base import Base
 
 
 class PriceRow(Base):
-    """`rates` maps LiteLLM's field names to exact decimal text (USD per unit); None ends the price.
+    """`rates` maps LiteLLM's field names to exact decimal text (USD per unit); None ends the price of that `version`.
+
+    'file' and 'override' prices are found by name: the row with the latest (`valid_from`, `id`) holds. Several 'entry'
+    or 'pricing' prices of one name may hold at once (deployments of one model with prices of their own).
 
     `version` is derived from source, name and rates, so that a gateway and the database name the same price alike
     without asking each other (see `domain/pricing.py`); ledger rows carry it.
@@ -25,4 +28,4 @@ class PriceRow(Base):
     rates: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
     valid_from: Mapped[datetime]
     created_at: Mapped[datetime]
-    __table_args__ = (UniqueConstraint("source", "name", "valid_from"), Index(None, "version"))
+    __table_args__ = (UniqueConstraint("source", "name", "version", "valid_from"), Index(None, "version"))
