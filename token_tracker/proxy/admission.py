@@ -1,0 +1,105 @@
+"""From a request's bytes to an attempt that may go upstream: the refusals, in the contract's order, then the record."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from yarl import URL
+
+from token_tracker.config.values import Deployment
+from token_tracker.domain.errors import journal_unavailable, lane_unavailable, model_not_allowed, model_not_found
+from token_tracker.domain.providers import WireFormat
+from token_tracker.proxy.auth import Keys, authenticate, may_use
+from token_tracker.proxy.body import Receive, read_body
+from token_tracker.proxy.books.journal import JournalUnavailable
+from token_tracker.proxy.books.publication import KeyRecord
+from token_tracker.proxy.call import Attempt, Journal, open_record
+from token_tracker.proxy.dialects.base import Request, Route
+from token_tracker.proxy.headers import Incoming, decodable, split
+from token_tracker.proxy.lanes.direct import request_headers
+from token_tracker.proxy.lanes.exchange import Shaper, UpstreamRequest
+from token_tracker.proxy.prices import PriceBook
+from token_tracker.proxy.subject import subject_of
+from token_tracker.proxy.upstreams import Target, Upstreams
+
+
+class Translation(Protocol):
+    """The translated lane, as far as a call needs it."""
+
+    def prepare(self, call_id: str, path: str, request: Request, deployment: Deployment) -> UpstreamRequest: ...
+
+    def restorer(self, wire: WireFormat, deployment: Deployment, client_model: str) -> Shaper: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What decides whether a call may go, and where."""
+
+    keys: Keys
+    upstreams: Upstreams
+    prices: PriceBook
+    journal: Journal
+    translation: Translation | None
+    max_body_bytes: int
+    silence_s: float
+
+    async def admit(
+        self, route: Route, scope: dict[str, Any], receive: Receive, call_id: str
+    ) -> tuple[Attempt, UpstreamRequest, Shaper | None]:
+        """An attempt whose open record is in the journal. Raises Refusal and ClientLeft; then nothing was forwarded."""
+        incoming = split(scope["headers"])
+        now_us = time.time_ns() // 1000
+        key = authenticate(incoming.own, self.keys, now_us)
+        body = await read_body(receive, incoming.own, self.max_body_bytes, self.silence_s)
+        request = route.dialect.read(body)
+        target = self._target(key, request.model, route.dialect.wire)
+        upstream, shaper = self._prepare(route, scope, incoming, request, target, call_id)
+        subject = subject_of(key, incoming.own, request)
+        # The gate's place: it holds the worst case of the call here, or refuses it.
+        opened = open_record(
+            call_id=call_id, now_us=now_us, endpoint=route.path, target=target, request=request, subject=subject
+        )
+        try:
+            self.journal.open(opened)
+        except JournalUnavailable:
+            raise journal_unavailable() from None
+        return Attempt(opened, route.dialect, request, target, self.prices.choice(target)), upstream, shaper
+
+    def allowed(self, key: KeyRecord, name: str) -> bool:
+        """Whether a key's models cover a name or what it is an alias of."""
+        return may_use(key.models, name, self.upstreams.alias_of(name))
+
+    def _target(self, key: KeyRecord, model: str, wire: WireFormat) -> Target:
+        choice = self.upstreams.choice(model, wire)
+        if choice is None:
+            raise model_not_found(model[:256], self.upstreams.nearest(model, lambda name: self.allowed(key, name)))
+        if not self.allowed(key, model):
+            raise model_not_allowed(model[:256])
+        return choice.pick()
+
+    def _prepare(
+        self, route: Route, scope: dict[str, Any], incoming: Incoming, request: Request, target: Target, call_id: str
+    ) -> tuple[UpstreamRequest, Shaper | None]:
+        if target.lane == "direct":
+            return direct_request(route, scope["query_string"], incoming, request, target), None
+        if self.translation is None:
+            raise lane_unavailable()
+        upstream = self.translation.prepare(call_id, route.path, request, target.deployment)
+        return upstream, self.translation.restorer(route.dialect.wire, target.deployment, request.model)
+
+
+def direct_request(route: Route, query: bytes, incoming: Incoming, request: Request, target: Target) -> UpstreamRequest:
+    """The client's request with the contract's changes: headers, the model's name, the usage option on streams."""
+    dialect = route.dialect
+    body = dialect.outgoing(request, model=target.deployment.model, meter_stream=request.stream)
+    encoding: str | None = None
+    if request.stream and not request.wants_usage and dialect.wire is WireFormat.CHAT:
+        encoding = "identity"  # the usage chunk that we ask for is taken out of the stream again
+    elif b"accept-encoding" in incoming.own:
+        encoding = decodable(incoming.own[b"accept-encoding"])
+    assert target.url is not None
+    url = URL(f"{target.url}?{query.decode('latin-1')}", encoded=True) if query else target.url
+    headers = request_headers(incoming.forward, dialect.wire, target.credentials, encoding)
+    return UpstreamRequest("POST", url, headers, body)

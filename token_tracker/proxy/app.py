@@ -1,0 +1,147 @@
+"""The gateway as a raw ASGI application: routes, and the few answers that it gives by itself."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from token_tracker.domain.errors import Refusal, method_not_allowed, model_not_found, not_found
+from token_tracker.proxy import listing
+from token_tracker.proxy.admission import Admission
+from token_tracker.proxy.auth import authenticate
+from token_tracker.proxy.body import ClientLeft, Receive
+from token_tracker.proxy.call import CallIds
+from token_tracker.proxy.client import Client
+from token_tracker.proxy.dialects import ROUTES
+from token_tracker.proxy.dialects.base import Route
+from token_tracker.proxy.errors import refuse
+from token_tracker.proxy.headers import split
+from token_tracker.proxy.health import Health
+from token_tracker.proxy.lanes.exchange import Exchange, Floor
+
+log = logging.getLogger("token_tracker.gateway")
+Scope = dict[str, Any]
+_HEALTH = ("/health", "/health/live", "/health/ready")
+
+
+class Gateway:
+    """One worker's application. Everything that lives longer than a call is in `floor`, `admission` and `health`."""
+
+    def __init__(self, floor: Floor, admission: Admission, health: Health, ids: CallIds, started_s: int) -> None:
+        self.floor = floor
+        self.admission = admission
+        self.health = health
+        self._ids = ids
+        self._started_s = started_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Callable[[Any], Awaitable[None]]) -> None:
+        if scope["type"] != "http":
+            return
+        path = scope["path"]
+        if path.startswith("/v1/v1/"):
+            path = path[3:]
+        client = Client(scope, send, self.floor.options.client_stall_s)
+        request_id = self._ids.next(time.time_ns() // 1000)
+        route = ROUTES.get(path)
+        try:
+            if route is not None and scope["method"] == "POST":
+                await self._call(route, scope, receive, client, request_id)
+            else:
+                await self._answer(path, scope, client, request_id)
+        except Refusal as refusal:
+            await refuse(client, family_of(path, scope), refusal, request_id)
+        except ClientLeft:
+            pass
+        except Exception:
+            log.exception("call %s failed inside the gateway", request_id)
+            if not client.started:
+                await refuse(client, family_of(path, scope), internal_error(), request_id)
+        finally:
+            client.release()
+
+    def stop_calls(self) -> None:
+        """Cut every call in flight; each still writes its row."""
+        for exchange in list(self.floor.in_flight):
+            exchange.stop()
+
+    async def _call(self, route: Route, scope: Scope, receive: Receive, client: Client, call_id: str) -> None:
+        attempt, upstream, shaper = await self.admission.admit(route, scope, receive, call_id)
+        await Exchange(self.floor, attempt, client, upstream, shaper).run()
+
+    async def _answer(self, path: str, scope: Scope, client: Client, request_id: str) -> None:
+        """All that is not a call: health, models, and what the gateway does not serve. Raises Refusal."""
+        if _is_websocket(scope):
+            raise websocket_refused(path)
+        is_read = scope["method"] in ("GET", "HEAD")
+        if path in _HEALTH and is_read:
+            status, answer = await self.health.answer(path)
+            await _send_json(client, status, answer, request_id)
+        elif (path == listing.PATH or path.startswith(listing.PATH + "/")) and is_read:
+            await _send_json(client, 200, self._models(path, scope), request_id)
+        elif path in ROUTES or path in _HEALTH or path == listing.PATH:
+            allowed = "POST" if path in ROUTES else "GET"
+            refusal = method_not_allowed(scope["method"], path, allowed)
+            await refuse(client, family_of(path, scope), refusal, request_id, (b"allow", allowed.encode()))
+        else:
+            raise not_found(path[:256])
+
+    def _models(self, path: str, scope: Scope) -> dict[str, Any]:
+        admission = self.admission
+        key = authenticate(split(scope["headers"]).own, admission.keys, time.time_ns() // 1000)
+        anthropic = family_of(path, scope) == "anthropic"
+        name = path[len(listing.PATH) + 1 :]
+
+        def allowed(each: str) -> bool:
+            return admission.allowed(key, each)
+
+        if not name:
+            return listing.model_list(admission.upstreams, allowed, self._started_s, anthropic)
+        found = listing.one_model(admission.upstreams, name, allowed, self._started_s, anthropic)
+        if found is None:
+            raise model_not_found(name[:256], admission.upstreams.nearest(name, allowed))
+        return found
+
+
+def family_of(path: str, scope: Scope) -> str:
+    """In whose words a refusal is said: the route's, else Anthropic's to those who speak like it."""
+    route = ROUTES.get(path)
+    if route is not None:
+        return route.dialect.family
+    is_anthropic = path.startswith("/v1/messages") or any(name == b"anthropic-version" for name, _ in scope["headers"])
+    return "anthropic" if is_anthropic else "openai"
+
+
+def _is_websocket(scope: Scope) -> bool:
+    return any(name == b"upgrade" and value.lower() == b"websocket" for name, value in scope["headers"])
+
+
+async def _send_json(client: Client, status: int, answer: dict[str, Any], request_id: str) -> None:
+    body = msgspec.json.encode(answer)
+    headers = [
+        (b"x-tt-request-id", request_id.encode()),
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+    ]
+    await client.start(status, headers)
+    await client.finish(body)
+
+
+def websocket_refused(path: str) -> Refusal:
+    return Refusal(
+        501,
+        "websocket_unsupported",
+        f"The gateway does not carry WebSockets yet, so {path[:256]} was refused and nothing was forwarded. "
+        "Use the HTTP routes.",
+    )
+
+
+def internal_error() -> Refusal:
+    return Refusal(
+        500,
+        "internal_error",
+        "The gateway failed to handle this call; its log says why. If it had been sent, it is in the ledger.",
+    )

@@ -1,0 +1,140 @@
+"""One attempt from its open record to its one row: who, what, when, and on which evidence it is booked."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from token_tracker.domain.pricing import Choice, Cost, CostSource, cost_of
+from token_tracker.domain.usage import NO_USAGE, TOKEN_CLASSES, EndReason, Usage, UsageSource
+from token_tracker.proxy.books.records import Awaiting, End, Open, Subject
+from token_tracker.proxy.dialects.base import Dialect, Reading, Request
+from token_tracker.proxy.subject import NAME_CHARACTERS, clean
+from token_tracker.proxy.upstreams import Target
+
+PROVIDER_CHARACTERS = 64
+BYTES_PER_TOKEN = 4  # the estimate where no provider counted
+
+
+class CallIds:
+    """`x-tt-request-id`s: 12 hex digits of Unix ms, 12 of a counter that starts anywhere, the worker's 8."""
+
+    def __init__(self, incarnation: str) -> None:
+        self._counter = itertools.count(random.SystemRandom().getrandbits(40))
+        self._incarnation = incarnation
+
+    def next(self, now_us: int) -> str:
+        return f"{now_us // 1000:012x}{next(self._counter) & 0xFFFFFFFFFFFF:012x}{self._incarnation}"
+
+
+class Journal(Protocol):
+    """What the gateway asks of the books; each call raises `JournalUnavailable` if the record cannot be kept."""
+
+    def open(self, record: Open) -> None: ...
+
+    def end(self, record: End) -> None: ...
+
+    def awaiting(self, record: Awaiting) -> None: ...
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt at an upstream. What is learnt on the way is written here; `end_record` makes the row of it."""
+
+    opened: Open
+    dialect: Dialect
+    request: Request
+    target: Target
+    price: Choice
+    started_s: float = field(default_factory=time.perf_counter)
+    reading: Reading = field(default_factory=Reading)
+    was_sent: bool = False  # False: provably nothing left for the upstream
+    status: int = 0
+    ttft_ms: float | None = None
+    upstream_request_id: str = ""
+    is_booked: bool = False
+
+    @property
+    def id(self) -> str:
+        return self.opened.id
+
+    def elapsed_ms(self) -> float:
+        return round((time.perf_counter() - self.started_s) * 1000, 3)
+
+    def saw_first_token(self) -> None:
+        if self.ttft_ms is None:
+            self.ttft_ms = self.elapsed_ms()
+
+    def evidence(self) -> tuple[Usage, UsageSource]:
+        """What the attempt consumed and on whose word; the provider's own count wherever there is one."""
+        if not self.was_sent or self.status >= 400:
+            return NO_USAGE, UsageSource.NONE
+        reading = self.reading
+        if reading.usage is not None and reading.is_final:
+            return reading.usage, UsageSource.PROVIDER
+        seen_tokens = -(-reading.output_bytes // BYTES_PER_TOKEN)
+        if reading.usage is not None:
+            unseen = max(0, seen_tokens - reading.usage.completion_tokens)
+            usage = replace(reading.usage, output_tokens=reading.usage.output_tokens + unseen)
+            return usage, UsageSource.PROVIDER_PARTIAL
+        input_tokens = self.dialect.estimate_input_tokens(self.request)
+        return Usage(input_tokens=input_tokens, output_tokens=seen_tokens), UsageSource.ESTIMATED
+
+    def end_record(self, reason: EndReason, status: int) -> End:
+        usage, source = self.evidence()
+        return self.row(reason, status, usage, source, self.cost(usage, source))
+
+    def cost(self, usage: Usage, source: UsageSource) -> Cost:
+        if source is UsageSource.NONE:
+            return no_cost(self.price)
+        return cost_of(usage, self.price)
+
+    def row(self, reason: EndReason, status: int, usage: Usage, source: UsageSource, cost: Cost) -> End:
+        return End(
+            opened=self.opened,
+            end_reason=reason.value,
+            status_code=status,
+            tokens=tokens_of(usage),
+            usage_source=source.value,
+            cost_nano_usd=cost.nano_usd,
+            cost_source=cost.source.value,
+            price_version=cost.version,
+            latency_ms=self.elapsed_ms(),
+            ttft_ms=self.ttft_ms,
+            upstream_id=clean(self.reading.upstream_id, NAME_CHARACTERS),
+            upstream_request_id=self.upstream_request_id,
+        )
+
+
+def tokens_of(usage: Usage) -> tuple[int, ...]:
+    """The counts in the order of `TOKEN_CLASSES`."""
+    return tuple(getattr(usage, name) for name in TOKEN_CLASSES)
+
+
+def no_cost(price: Choice) -> Cost:
+    """Nothing was consumed, so the amount is known to be 0, even where no price is."""
+    source = CostSource.PRICED if price.cost_source is CostSource.UNPRICED else price.cost_source
+    return Cost(0, source, price.price.version if price.price else "")
+
+
+def open_record(
+    *, call_id: str, now_us: int, endpoint: str, target: Target, request: Request, subject: Subject
+) -> Open:
+    """What is known before anything is sent: enough to book a `crash` row if nothing else follows."""
+    deployment = target.deployment
+    return Open(
+        id=call_id,
+        call_id=call_id,
+        attempt=1,
+        timestamp_us=now_us,
+        endpoint=endpoint,
+        lane=target.lane,
+        stream=request.stream,
+        requested_model=clean(request.model, NAME_CHARACTERS),
+        model=clean(deployment.model, NAME_CHARACTERS),
+        provider=deployment.provider[:PROVIDER_CHARACTERS],
+        subject=subject,
+    )

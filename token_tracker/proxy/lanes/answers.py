@@ -1,0 +1,144 @@
+"""The three shapes of an answer on its way to the client: a stream of events, a whole JSON body, anything else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from token_tracker.domain.money import format_usd
+from token_tracker.proxy import headers as passing
+from token_tracker.proxy.call import Attempt
+from token_tracker.proxy.dialects.base import Cut, StreamObserver
+from token_tracker.proxy.lanes.decoding import Decoder, Plain, decoder_for
+from token_tracker.proxy.subject import NAME_CHARACTERS, clean
+
+if TYPE_CHECKING:
+    from token_tracker.proxy.lanes.exchange import Exchange, Shaper
+
+WHOLE_BYTES = 1 << 20  # a JSON answer up to this size is read before its headers go, so that they can name its cost
+COPY_BYTES = 64 << 20  # of a longer one so much is kept for reading its usage
+_REQUEST_IDS = ("x-request-id", "request-id", "llm_provider-x-request-id", "llm_provider-request-id")
+Headers = list[tuple[bytes, bytes]]
+
+
+async def answer(exchange: Exchange, response: aiohttp.ClientResponse) -> None:
+    """Pass an upstream's answer on. Raises what reading it raises, and `JournalUnavailable`."""
+    attempt = exchange.attempt
+    attempt.status, headers = _head(exchange, response)
+    attempt.upstream_request_id = _request_id(response)
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    is_json = kind == "application/json" or kind.endswith("+json")
+    decoder = decoder_for(response.headers.get("Content-Encoding", ""))
+    if attempt.status >= 400 or (is_json and kind != "text/event-stream"):
+        await _whole(exchange, response, headers, decoder)
+    elif kind == "text/event-stream" or (attempt.request.stream and not kind.startswith(("audio/", "image/"))):
+        await _stream(exchange, response, headers, decoder)
+    else:
+        await _rest(exchange, response, headers, [], None)
+
+
+def _head(exchange: Exchange, response: aiohttp.ClientResponse) -> tuple[int, Headers]:
+    request_id, raw, shaper = exchange.attempt.id.encode(), response.raw_headers, exchange.shaper
+    if shaper is None:
+        return response.status, passing.down(raw, request_id)
+    return shaper.answer_status(response.status, raw), passing.down(shaper.answer_headers(raw), request_id)
+
+
+def _request_id(response: aiohttp.ClientResponse) -> str:
+    for name in _REQUEST_IDS:
+        if value := response.headers.get(name):
+            return clean(value, NAME_CHARACTERS)
+    return ""
+
+
+async def _stream(exchange: Exchange, response: aiohttp.ClientResponse, headers: Headers, decoder: Decoder) -> None:
+    """Events go out as they come; the end, and all after it, once the row is written."""
+    attempt, client = exchange.attempt, exchange.client
+    observer = exchange.observer = attempt.dialect.observer(attempt.request)
+    attempt.reading = observer.reading
+    is_plain = isinstance(decoder, Plain)
+    if is_plain:  # an event may be taken out
+        headers = passing.without(headers, b"content-length")
+    await client.start(attempt.status, headers)
+    while chunk := await exchange.read(response):
+        attempt.saw_first_token()
+        if is_plain:
+            cut = observer.feed(chunk if exchange.shaper is None else exchange.shaper.feed(chunk))
+            data, is_end = cut.forward + cut.terminal, bool(cut.terminal)
+        else:
+            is_end = bool(observer.feed(decoder.feed(chunk, COPY_BYTES)).terminal)
+            data = chunk
+        if is_end:
+            exchange.book(exchange.ended(saw_end=True))
+        await client.write(data)
+    rest = remainder(observer, exchange.shaper)
+    exchange.book(exchange.ended(observer.reading.saw_end))
+    await client.finish(rest if is_plain else b"")
+
+
+def remainder(observer: StreamObserver, shaper: Shaper | None) -> bytes:
+    """What is still held back of a stream that ended."""
+    held = observer.feed(shaper.close()) if shaper else Cut(b"")
+    rest = observer.close()
+    return held.forward + held.terminal + rest.forward + rest.terminal
+
+
+async def _whole(exchange: Exchange, response: aiohttp.ClientResponse, headers: Headers, decoder: Decoder) -> None:
+    """A JSON answer of ordinary size, or any error: read whole, booked, then sent with what it cost."""
+    attempt, client = exchange.attempt, exchange.client
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := await exchange.read(response):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > WHOLE_BYTES:
+            await _rest(exchange, response, headers, chunks, decoder)
+            return
+    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    body = _shaped_error(exchange, response, body) if attempt.status >= 400 else _read(exchange, body, decoder)
+    end = exchange.book(exchange.ended(saw_end=True))
+    headers = passing.without(headers, b"content-length")
+    headers.append((b"content-length", b"%d" % len(body)))
+    if end is not None and end.cost_nano_usd is not None:
+        headers.append((b"x-tt-cost-usd", format_usd(end.cost_nano_usd).encode()))
+    await client.start(attempt.status, headers)
+    await client.finish(body)
+
+
+def _shaped_error(exchange: Exchange, response: aiohttp.ClientResponse, body: bytes) -> bytes:
+    attempt = exchange.attempt
+    if exchange.shaper is None:
+        return body
+    family = attempt.dialect.family
+    return exchange.shaper.reshape_error(family, attempt.status, response.raw_headers, body, attempt.id)
+
+
+def _read(exchange: Exchange, body: bytes, decoder: Decoder) -> bytes:
+    """Learn the usage of a whole answer; the body as the client gets it."""
+    attempt = exchange.attempt
+    attempt.reading = attempt.dialect.read_body(decoder.feed(body, COPY_BYTES))
+    return body if exchange.shaper is None else exchange.shaper.answer_body(body)
+
+
+async def _rest(
+    exchange: Exchange, response: aiohttp.ClientResponse, headers: Headers, chunks: list[bytes], decoder: Decoder | None
+) -> None:
+    """A long or binary answer: forwarded as it comes but for its last bytes, which wait for the row."""
+    attempt, client = exchange.attempt, exchange.client
+    copy = bytearray().join(chunks) if decoder else bytearray()
+    await client.start(attempt.status, headers)
+    last = b"".join(chunks)
+    while chunk := await exchange.read(response):
+        await client.write(last)
+        last = chunk
+        if decoder is not None and len(copy) <= COPY_BYTES:
+            copy += chunk
+    if decoder is not None and attempt.status < 400:
+        _learn(attempt, bytes(copy), decoder)
+    exchange.book(exchange.ended(saw_end=True))
+    await client.finish(last)
+
+
+def _learn(attempt: Attempt, body: bytes, decoder: Decoder) -> None:
+    attempt.reading = attempt.dialect.read_body(decoder.feed(body, COPY_BYTES))

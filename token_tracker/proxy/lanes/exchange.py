@@ -1,0 +1,268 @@
+"""One call at its upstream, on either lane: sent, streamed, metered, and journalled exactly once however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import aiohttp
+from yarl import URL
+
+from token_tracker.config.values import GatewayOptions
+from token_tracker.domain.errors import (
+    Refusal,
+    journal_unavailable,
+    lane_unavailable,
+    upstream_timeout,
+    upstream_unreachable,
+)
+from token_tracker.domain.pricing import CostSource
+from token_tracker.domain.usage import EndReason
+from token_tracker.proxy.books.journal import JournalUnavailable
+from token_tracker.proxy.books.records import Awaiting, End
+from token_tracker.proxy.call import Attempt, Journal
+from token_tracker.proxy.client import Client
+from token_tracker.proxy.deadline import Deadline, Phase
+from token_tracker.proxy.dialects.base import StreamObserver
+from token_tracker.proxy.errors import refuse
+from token_tracker.proxy.lanes.answers import answer, remainder
+from token_tracker.proxy.lanes.late import EvidenceSource, complete_later
+
+UPSTREAM_ERRORS = (aiohttp.ClientError, OSError, asyncio.IncompleteReadError)
+SENDING: ContextVar[Exchange] = ContextVar("sending")
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """What either lane prepares and the exchange sends."""
+
+    method: str
+    url: str | URL
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class Shaper(Protocol):
+    """What makes one translated answer the client's: undoes the traces of the process in between. The direct lane has
+    none and changes nothing."""
+
+    def answer_status(self, status: int, headers: Iterable[tuple[bytes, bytes]] = ()) -> int: ...
+
+    def answer_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]: ...
+
+    def answer_body(self, body: bytes) -> bytes: ...
+
+    def reshape_error(
+        self, family: str, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, request_id: str
+    ) -> bytes: ...
+
+    def feed(self, chunk: bytes) -> bytes: ...
+
+    def close(self) -> bytes: ...
+
+
+@dataclass(slots=True)
+class Floor:
+    """What all calls of a worker share."""
+
+    session: aiohttp.ClientSession
+    journal: Journal
+    options: GatewayOptions
+    evidence: EvidenceSource | None = None
+    in_flight: set[Exchange] = field(default_factory=set)
+    drains: int = 0
+    background: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+class MarkingRequest(aiohttp.ClientRequest):
+    """Tells the exchange when a connection is there and bytes begin to leave: before that, nothing can be billed."""
+
+    async def send(self, conn: Any) -> aiohttp.ClientResponse:
+        SENDING.get().sending()
+        return await super().send(conn)
+
+
+class Exchange:
+    """Runs one attempt whose open record is in the journal. `run` returns when the client's answer is done."""
+
+    def __init__(
+        self, floor: Floor, attempt: Attempt, client: Client, upstream: UpstreamRequest, shaper: Shaper | None
+    ):
+        self.floor, self.attempt, self.client, self.shaper = floor, attempt, client, shaper
+        self.observer: StreamObserver | None = None
+        self._upstream = upstream
+        self._deadline: Deadline | None = None
+        self._first_byte_at_s = float("inf")
+        self._saw_byte = self._is_draining = False
+
+    @property
+    def deadline(self) -> Deadline:
+        assert self._deadline is not None
+        return self._deadline
+
+    async def run(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        deadline = self._deadline = Deadline(task)
+        self.floor.in_flight.add(self)
+        try:
+            deadline.enter("connect", self.attempt.target.connect_timeout_s)
+            self.client.watch(deadline, self._client_left)
+            await self._guarded()
+        finally:
+            deadline.stop()
+            self.floor.in_flight.discard(self)
+            self.floor.drains -= self._is_draining
+
+    def stop(self) -> None:
+        """The worker shuts down and this call had its time: the upstream is cut and the row written."""
+        self.deadline.limit("shutdown", 0)
+
+    def sending(self) -> None:
+        self.attempt.was_sent = True
+        bound_s = self.attempt.target.first_byte_timeout_s
+        self._first_byte_at_s = asyncio.get_running_loop().time() + bound_s
+        self.deadline.enter_until("first_byte", self._first_byte_at_s)
+
+    async def read(self, response: aiohttp.ClientResponse) -> bytes:
+        """The next bytes of the answer as they came, b'' at its clean end, within the bounds for silence."""
+        if self._saw_byte:
+            self.deadline.enter("idle", self.attempt.target.idle_timeout_s)
+        else:
+            self.deadline.enter_until("first_byte", self._first_byte_at_s)
+        chunk = await response.content.readany()
+        self._saw_byte = True
+        return chunk
+
+    def ended(self, saw_end: bool) -> EndReason:
+        """How an answer that was read to its end, well or not, is booked."""
+        if self.attempt.status >= 400 or self.attempt.reading.error:
+            return EndReason.UPSTREAM_ERROR
+        if not saw_end:
+            return EndReason.UPSTREAM_DISCONNECT
+        return EndReason.CLIENT_DISCONNECT if self.client.gone else EndReason.COMPLETE
+
+    def book(self, reason: EndReason, our_status: int = 0) -> End | None:
+        """Write the attempt's row, once; None if it stands already, or if its usage is still awaited.
+
+        Raises `JournalUnavailable`: then the client must not see a clean end.
+        """
+        attempt = self.attempt
+        if attempt.is_booked:
+            return None
+        attempt.is_booked = True
+        end = attempt.end_record(reason, attempt.status or (0 if self.client.gone else our_status))
+        if not self._is_awaited(reason):
+            self.floor.journal.end(end)
+            return end
+        assert self.floor.evidence is not None
+        self.floor.journal.awaiting(Awaiting(end))
+        work = complete_later(self.floor.evidence, self.floor.journal, attempt, end, self.floor.options.evidence_wait_s)
+        task = asyncio.create_task(work)
+        self.floor.background.add(task)
+        task.add_done_callback(self.floor.background.discard)
+        return None
+
+    def _is_awaited(self, reason: EndReason) -> bool:
+        """Only LiteLLM's callback knows some usage (speech, images): it comes after the end of the answer."""
+        read_whole = reason in (EndReason.COMPLETE, EndReason.CLIENT_DISCONNECT)
+        translated = self.attempt.opened.lane == "litellm" and self.floor.evidence is not None
+        return translated and read_whole and not (self.attempt.reading.is_final and self.attempt.reading.usage)
+
+    async def _guarded(self) -> None:
+        try:
+            await self._forward()
+        except asyncio.CancelledError:
+            phase = self.deadline.take()
+            if phase is None:
+                self.book(EndReason.CANCELLED)
+                raise
+            await self._interrupted(phase)
+        except JournalUnavailable:
+            await self._give_up(journal_unavailable())
+        except UPSTREAM_ERRORS:
+            await self._broken()
+
+    async def _forward(self) -> None:
+        upstream = self._upstream
+        SENDING.set(self)
+        response = await self.floor.session.request(
+            upstream.method, upstream.url, headers=upstream.headers, data=upstream.body, allow_redirects=False
+        )
+        try:
+            await answer(self, response)
+        finally:
+            response.close()
+
+    async def _interrupted(self, phase: Phase) -> None:
+        """One of our own bounds cut the exchange."""
+        attempt, model = self.attempt, self.attempt.request.model
+        if phase == "gone":
+            self.book(EndReason.CANCELLED)
+        elif phase == "shutdown":
+            self.book(EndReason.CANCELLED, 503)
+            await self._give_up(shutting_down())
+        elif phase == "connect":
+            await self._unreachable()
+        else:
+            waited_s = attempt.target.idle_timeout_s if phase == "idle" else attempt.target.first_byte_timeout_s
+            self.book(EndReason.UPSTREAM_ERROR if attempt.status >= 400 else EndReason.TIMEOUT, 504)
+            await self._give_up(upstream_timeout(model, waited_s))
+
+    async def _broken(self) -> None:
+        """The upstream refused, closed or garbled the connection."""
+        if not self.attempt.was_sent:
+            await self._unreachable()
+            return
+        if self.observer is None:
+            self.book(self.ended(saw_end=False), 502)
+            await self._give_up(upstream_broke(self.attempt.request.model))
+            return
+        rest = remainder(self.observer, self.shaper)
+        self.book(self.ended(self.observer.reading.saw_end), 502)
+        await self.client.write(rest)
+
+    async def _unreachable(self) -> None:
+        """Never connected: provably nothing was served, so the row says no usage and costs nothing."""
+        translated = self.attempt.opened.lane == "litellm"
+        refusal = lane_unavailable() if translated else upstream_unreachable(self.attempt.request.model)
+        self.book(EndReason.UPSTREAM_ERROR, refusal.status)
+        await self._give_up(refusal)
+
+    async def _give_up(self, refusal: Refusal) -> None:
+        """Refuse where nothing was sent yet. Else say no more: the server then breaks the connection, so that the
+        client cannot take what it has for the whole."""
+        if not self.client.started:
+            await refuse(self.client, self.attempt.dialect.family, refusal, self.attempt.id)
+
+    def _client_left(self) -> None:
+        attempt, options = self.attempt, self.floor.options
+        wanted = attempt.target.on_disconnect
+        drains = wanted == "drain" or (wanted is None and attempt.price.cost_source is not CostSource.LOCAL)
+        if attempt.is_booked or not drains or self.floor.drains >= options.drains:
+            self.deadline.limit("gone", 0)
+            return
+        self._is_draining = True
+        self.floor.drains += 1
+        self.deadline.limit("gone", options.drain_timeout_s)
+
+
+def upstream_broke(model: str) -> Refusal:
+    return Refusal(
+        502,
+        "upstream_unreachable",
+        f"The upstream of '{model}' closed the connection before its answer was complete. "
+        "It may have been billed; the call is in the ledger.",
+    )
+
+
+def shutting_down(retry_after_s: int = 2) -> Refusal:
+    return Refusal(
+        503,
+        "shutting_down",
+        "The gateway is shutting down and cut this call; it is in the ledger. Try again.",
+        retry_after_s,
+    )

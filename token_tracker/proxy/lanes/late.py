@@ -1,0 +1,59 @@
+"""Usage that only LiteLLM's callback knows: it arrives after the answer's end and completes the row then."""
+
+from __future__ import annotations
+
+import logging
+from decimal import Decimal
+from typing import Protocol
+
+from msgspec import structs
+
+from token_tracker.domain.money import to_nano_usd
+from token_tracker.domain.pricing import Cost, CostSource
+from token_tracker.domain.usage import NO_USAGE, Usage, UsageSource
+from token_tracker.proxy.books.journal import JournalUnavailable
+from token_tracker.proxy.books.records import End
+from token_tracker.proxy.call import Attempt, Journal, tokens_of
+
+log = logging.getLogger("token_tracker.gateway")
+
+
+class EvidenceLike(Protocol):
+    """What LiteLLM measured of one call."""
+
+    @property
+    def usage(self) -> Usage | None: ...
+
+    @property
+    def cost_usd(self) -> Decimal | None: ...
+
+
+class EvidenceSource(Protocol):
+    async def wait(self, call_id: str, timeout_s: float) -> EvidenceLike | None: ...
+
+
+async def complete_later(
+    source: EvidenceSource, journal: Journal, attempt: Attempt, end: End, evidence_wait_s: float
+) -> None:
+    """Wait for the callback, at most `evidence_wait_s`, and write the end that replaces the awaiting one."""
+    evidence = await source.wait(attempt.id, evidence_wait_s)
+    try:
+        journal.end(end if evidence is None else _completed(attempt, end, evidence))
+    except JournalUnavailable:
+        log.error("the evidence of call %s could not be written; its row keeps the estimate", attempt.id)
+
+
+def _completed(attempt: Attempt, end: End, evidence: EvidenceLike) -> End:
+    """The same end with what LiteLLM measured; its price only where ours does not know the unit."""
+    usage = evidence.usage or NO_USAGE
+    cost = attempt.cost(usage, UsageSource.PROVIDER)
+    if cost.source is CostSource.UNPRICED and evidence.cost_usd is not None:
+        cost = Cost(to_nano_usd(evidence.cost_usd), CostSource.LITELLM)
+    return structs.replace(
+        end,
+        tokens=tokens_of(usage),
+        usage_source=UsageSource.PROVIDER.value,
+        cost_nano_usd=cost.nano_usd,
+        cost_source=cost.source.value,
+        price_version=cost.version,
+    )

@@ -1,0 +1,218 @@
+"""One gateway worker: builds the application from configuration, journal and snapshot, and serves until it is told to
+stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from types import FrameType
+
+import aiohttp
+import uvicorn
+
+from token_tracker.config import paths
+from token_tracker.config.load import ConfigurationError, load
+from token_tracker.config.values import Address, Configuration
+from token_tracker.proxy.admission import Admission
+from token_tracker.proxy.app import Gateway
+from token_tracker.proxy.books.journal import Journal
+from token_tracker.proxy.books.snapshot import SnapshotReader
+from token_tracker.proxy.call import CallIds
+from token_tracker.proxy.health import Health, LiteLLMChild
+from token_tracker.proxy.lanes.exchange import Floor, MarkingRequest
+from token_tracker.proxy.lanes.translated import TranslatedLane
+from token_tracker.proxy.litellm.evidence import EvidenceServer
+from token_tracker.proxy.prices import PriceBook
+from token_tracker.proxy.protocol import GatewayProtocol
+from token_tracker.proxy.upstreams import Upstreams
+
+log = logging.getLogger("token_tracker.gateway")
+
+EXIT_CONFIGURATION = 2
+EXIT_PORT_IN_USE = 4
+SNAPSHOT_LOOK_S = 0.5
+INTERRUPT_GRACE_S = 3.0  # Ctrl-C: somebody waits at a terminal; SIGTERM: gateway.shutdown_s
+# Below the shortest keep-alive of common servers (uvicorn, node: 5 s): a request on a connection that the upstream is
+# just closing fails after it was sent, and such a call may not be repeated.
+KEEPALIVE_S = 4.0
+_NOT_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+
+
+def main() -> int:
+    """Run one worker until SIGTERM or SIGINT; gives the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # a broken stream is journalled, not a server's error
+    try:
+        configuration = load()
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIGURATION
+    address = configuration.settings.proxy
+    try:
+        listener = listen(address)
+    except OSError as error:
+        print(
+            f"The gateway cannot listen on {address.host}:{address.port}: {error.strerror or error}. "
+            "Stop what uses the port, or set TOKEN_TRACKER_PROXY_PORT.",
+            file=sys.stderr,
+        )
+        return EXIT_PORT_IN_USE
+    for name in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again when all is done: then they say nothing
+        signal.signal(name, _already_handled)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(serve(configuration, listener))
+    return 0
+
+
+def _already_handled(_signal: int, _frame: FrameType | None) -> None:
+    return None
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop where it exists (not on Windows)."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def listen(address: Address) -> socket.socket:
+    """A listening socket. Raises OSError."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address.host, address.port))
+        listener.listen(2048)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+async def serve(configuration: Configuration, listener: socket.socket) -> None:
+    """Serve on `listener` until a signal; every call has its row before this returns."""
+    async with gateway(configuration) as app:
+        config = uvicorn.Config(
+            app,
+            http=GatewayProtocol,
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            date_header=False,
+            server_header=False,
+            log_config=None,
+            timeout_keep_alive=75,
+            h11_max_incomplete_event_size=None,
+        )
+        server = Server(config, app)
+        host, port = listener.getsockname()[:2]
+        log.info("listening on %s:%s", host, port)
+        await server.serve(sockets=[listener])
+        log.info("stopped")
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server with our way to end: accept no more, let calls finish for a while, then cut and book them."""
+
+    def __init__(self, config: uvicorn.Config, app: Gateway) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM: calls get `shutdown_s`; SIGINT: 3 s at most; a second signal: cut now."""
+        grace_s = self._app.floor.options.shutdown_s
+        if self.should_exit:
+            grace_s = 0.0
+        elif sig == signal.SIGINT:
+            grace_s = min(grace_s, INTERRUPT_GRACE_S)
+        self.should_exit = True
+        self._app.health.stopping = True
+        loop = asyncio.get_event_loop()
+        loop.call_soon_threadsafe(loop.call_later, grace_s, self._app.stop_calls)
+
+
+@contextlib.asynccontextmanager
+async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
+    """The application with everything it lives from, and its orderly end."""
+    settings = configuration.settings
+    journal = Journal(paths.journal_dir(settings), paths.node_id(settings), settings.journal_sync_ms)
+    snapshot = SnapshotReader(paths.snapshot_path(settings))
+    snapshot.refresh()
+    evidence = EvidenceServer(paths.runtime_dir(settings) / f"{journal.incarnation}.sock")
+    await evidence.start()
+    session = make_session()
+    app = build(configuration, journal, snapshot, evidence, session)
+    refreshing = asyncio.create_task(keep_fresh(snapshot))
+    try:
+        yield app
+    finally:
+        refreshing.cancel()
+        app.stop_calls()
+        await asyncio.gather(*app.floor.background, return_exceptions=True)
+        await evidence.close()
+        await session.close()
+        journal.close()
+
+
+def make_session() -> aiohttp.ClientSession:
+    """The one pool of upstream connections: no limit, nothing decoded, nothing added, no cookies, no time-outs of its
+    own (`deadline.py` has them)."""
+    connector = aiohttp.TCPConnector(limit=0, limit_per_host=0, keepalive_timeout=KEEPALIVE_S)
+    return aiohttp.ClientSession(
+        connector=connector,
+        request_class=MarkingRequest,
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=_NOT_ADDED,
+        timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
+    )
+
+
+def build(
+    configuration: Configuration,
+    journal: Journal,
+    snapshot: SnapshotReader,
+    evidence: EvidenceServer,
+    session: aiohttp.ClientSession,
+) -> Gateway:
+    """Wire the rooms together."""
+    options = configuration.gateway
+    demo_url = os.environ.get("TT_DEMO_URL", "")
+    upstreams = Upstreams(configuration.models, options, demo_url)
+    child_url, child_key = os.environ.get("TT_LITELLM_URL"), os.environ.get("TT_LITELLM_KEY")
+    admission = Admission(
+        keys=snapshot,
+        upstreams=upstreams,
+        prices=PriceBook(configuration.pricing, snapshot),
+        journal=journal,
+        translation=TranslatedLane(child_url, child_key, demo_url) if child_url and child_key else None,
+        max_body_bytes=configuration.settings.max_body_bytes,
+        silence_s=options.client_stall_s,
+    )
+    child = LiteLLMChild(session, child_url, upstreams.needs_litellm())
+    health = Health(configuration, snapshot, child, list)
+    floor = Floor(session, journal, options, evidence)
+    return Gateway(floor, admission, health, CallIds(journal.incarnation), int(time.time()))
+
+
+async def keep_fresh(snapshot: SnapshotReader) -> None:
+    """Look for a newer snapshot twice a second; a broken one is reported once and the last good one kept."""
+    said = False
+    while True:
+        await asyncio.sleep(SNAPSHOT_LOOK_S)
+        try:
+            snapshot.refresh()
+            said = False
+        except (OSError, ValueError) as error:
+            if not said:
+                log.error("the snapshot cannot be read, the last one stays in use: %s", error)
+                said = True

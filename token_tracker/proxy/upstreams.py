@@ -1,0 +1,149 @@
+"""Which deployment serves a model name: lookup, choice by weight, and everything about its requests that can be
+prepared before a call comes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+from yarl import URL
+
+from token_tracker.config.values import Deployment, GatewayOptions, ModelTable
+from token_tracker.domain import pricing
+from token_tracker.domain.providers import PROVIDERS, WireFormat
+from token_tracker.proxy.lanes.direct import credential_headers, direct_url
+
+# Names behind a wildcard come from clients: only so many are remembered before the memory is emptied.
+REMEMBERED_NAMES = 4096
+
+
+@dataclass(slots=True)
+class Target:
+    """One deployment as one wire format reaches it. `url` is None on the translated lane, which makes its own.
+
+    `price` is remembered here by the price book, together with the snapshot's version that it was chosen from.
+    """
+
+    deployment: Deployment
+    lane: str  # 'direct' | 'litellm'
+    url: URL | None
+    credentials: tuple[tuple[str, str], ...]
+    connect_timeout_s: float
+    first_byte_timeout_s: float
+    idle_timeout_s: float
+    on_disconnect: str | None  # 'drain' | 'cancel'; None: drained unless it costs nothing
+    price: pricing.Choice | None = None
+    price_version: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The targets of one name and the running sums of their weights."""
+
+    targets: tuple[Target, ...]
+    running_weights: tuple[float, ...]
+
+    def pick(self) -> Target:
+        if len(self.targets) == 1:
+            return self.targets[0]
+        return random.choices(self.targets, cum_weights=self.running_weights)[0]  # noqa: S311 (balance, no secret)
+
+
+class Upstreams:
+    """The model table, ready for calls. `demo_url` is where the echo provider listens ('' if it does not run)."""
+
+    def __init__(self, models: ModelTable, options: GatewayOptions, demo_url: str = "") -> None:
+        self._models = models
+        self._options = options
+        self._demo_url = demo_url
+        self._prefixes = sorted(models.wildcards, key=len, reverse=True)
+        self._choices: dict[tuple[str, WireFormat], Choice | None] = {}
+
+    def choice(self, name: str, wire: WireFormat) -> Choice | None:
+        """Where calls of `name` in this wire format go; None if the name is not offered."""
+        try:
+            return self._choices[name, wire]
+        except KeyError:
+            pass
+        if len(self._choices) >= REMEMBERED_NAMES:
+            self._choices.clear()
+        choice = self._choices[name, wire] = self._make_choice(name, wire)
+        return choice
+
+    def deployments(self, name: str) -> tuple[Deployment, ...]:
+        """Exact name, alias, environment offer, wildcard (longest prefix first); empty if none fits."""
+        name = self._models.aliases.get(name, name)
+        if found := self._models.exact.get(name):
+            return tuple(found)
+        if offer := self._models.env_offers.get(name):
+            return (replace(offer, name=name, model=name),) if offer.model != name else (offer,)
+        for prefix in self._prefixes:
+            if name.startswith(prefix) and len(name) > len(prefix):
+                return tuple(_filled(each, name, name[len(prefix) :]) for each in self._models.wildcards[prefix])
+        return ()
+
+    def names(self) -> list[str]:
+        """Every name that can be listed (wildcards cannot), sorted."""
+        return sorted({*self._models.exact, *self._models.aliases, *self._models.env_offers})
+
+    def alias_of(self, name: str) -> str:
+        return self._models.aliases.get(name, name)
+
+    def nearest(self, name: str, allowed: Callable[[str], bool]) -> str | None:
+        """The name most like a wrong one, of those the key may use; only for the refusal's text."""
+        from rapidfuzz import fuzz, process  # on the refusal path only: a gateway without mistakes never loads it
+
+        names = [each for each in self.names() if allowed(each)]
+        found = process.extractOne(name[:256], names, scorer=fuzz.WRatio, score_cutoff=60)
+        return None if found is None else str(found[0])
+
+    def needs_litellm(self) -> bool:
+        """Whether some configured deployment can only be reached on the translated lane."""
+        every = [*self._models.exact.values(), *self._models.wildcards.values()]
+        deployments = [each for group in every for each in group]
+        return any(d.lane == "litellm" or not _speaks(d) for d in deployments)
+
+    def _make_choice(self, name: str, wire: WireFormat) -> Choice | None:
+        targets = tuple(self._target(deployment, wire) for deployment in self.deployments(name))
+        if not targets:
+            return None
+        weights = [max(0.0, each.deployment.weight) for each in targets]
+        return Choice(targets, tuple(accumulate(weights if sum(weights) > 0 else [1.0] * len(weights))))
+
+    def _target(self, deployment: Deployment, wire: WireFormat) -> Target:
+        lane, options = lane_of(deployment, wire), self._options
+        direct = lane == "direct"
+        return Target(
+            deployment=deployment,
+            lane=lane,
+            url=URL(direct_url(deployment, wire, self._demo_url)) if direct else None,
+            credentials=credential_headers(deployment, wire) if direct else (),
+            connect_timeout_s=_first(deployment.connect_timeout_s, options.connect_timeout_s),
+            first_byte_timeout_s=_first(deployment.first_byte_timeout_s, options.first_byte_timeout_s),
+            idle_timeout_s=_first(deployment.idle_timeout_s, options.idle_timeout_s),
+            on_disconnect=deployment.on_disconnect or ("cancel" if options.on_disconnect == "cancel" else None),
+        )
+
+
+def lane_of(deployment: Deployment, wire: WireFormat) -> str:
+    """'direct' where the provider speaks the client's format, unless the entry forces a lane."""
+    if deployment.lane is not None:
+        return deployment.lane
+    return "direct" if wire in _speaks(deployment) else "litellm"
+
+
+def _speaks(deployment: Deployment) -> frozenset[WireFormat]:
+    provider = PROVIDERS.get(deployment.provider)
+    return provider.direct if provider is not None else frozenset()
+
+
+def _filled(template: Deployment, name: str, model: str) -> Deployment:
+    """A wildcard's deployment for one name: a '*' in its model is the rest of the name."""
+    filled = template.model.replace("*", model) if "*" in template.model else model
+    return replace(template, name=name, model=filled)
+
+
+def _first(*values: float | None) -> float:
+    return next(value for value in values if value is not None)
