@@ -1,0 +1,305 @@
+"""One request to the fake provider: read, answered in its manner, and written into the books as it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import zlib
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+
+from tests.functional.fake_manners import (
+    IMAGE_OUT,
+    Manner,
+    asked_for,
+    encoded,
+    error_event,
+    is_piece,
+    manner_of,
+    shape_answer,
+    shape_events,
+    told_usage,
+    usage_of,
+)
+from token_tracker.demo.app import FORMATS, Format, Headers, Receive, Scope, Send, error, parse
+from token_tracker.demo.echo import BadCall, Call, Event, Json, Reply, echo, read_model, words
+from token_tracker.domain.usage import TOKEN_CLASSES, Usage
+
+# What providers send along: some to be passed on, the last three to be taken out by a gateway.
+PROVIDER_HEADERS: Headers = [
+    (b"openai-organization", b"fake-organization"),
+    (b"openai-processing-ms", b"12"),
+    (b"openai-version", b"2020-10-01"),
+    (b"x-ratelimit-limit-requests", b"5000"),
+    (b"x-ratelimit-remaining-requests", b"4999"),
+    (b"x-ratelimit-reset-requests", b"12ms"),
+    (b"x-ratelimit-limit-tokens", b"800000"),
+    (b"x-ratelimit-remaining-tokens", b"799000"),
+    (b"x-ratelimit-reset-tokens", b"75ms"),
+    (b"anthropic-ratelimit-requests-limit", b"4000"),
+    (b"anthropic-ratelimit-requests-remaining", b"3999"),
+    (b"set-cookie", b"__cf_bm=fake; path=/; HttpOnly"),
+    (b"alt-svc", b'h3=":443"; ma=86400'),
+    (b"strict-transport-security", b"max-age=31536000"),
+]
+ERROR_TYPES = {
+    "openai": {400: "invalid_request_error", 401: "invalid_request_error", 429: "rate_limit_exceeded"},
+    "anthropic": {400: "invalid_request_error", 401: "authentication_error", 429: "rate_limit_error"},
+}
+HANG_S = 600
+
+
+@dataclass(slots=True)
+class Entry:
+    """One request, as the provider knows it.
+
+    `id` and `request_id` are those in the answer ('' before one). `billed`: what it would bill, by disjoint token class
+    (plus 'characters' or 'images' where it counts those), only what is above 0: the whole prompt from the moment
+    a 200 begins, and each word as it is sent. `reported`: the usage object the client was last told. `reached_end`: all
+    was sent to a client still there; `client_left`: it went away before; `is_open`: still being served.
+    """
+
+    number: int
+    path: str
+    headers: list[tuple[str, str]]
+    body_base64: str
+    model: str = ""
+    marker: str = ""
+    stream: bool = False
+    status: int = 0
+    id: str = ""
+    request_id: str = ""
+    billed: dict[str, int] = field(default_factory=dict)
+    reported: Json | None = None
+    reached_end: bool = False
+    client_left: bool = False
+    is_open: bool = True
+
+
+ENTRIES: list[Entry] = []
+NUMBERS = itertools.count(1)
+
+
+class Visit:
+    """One request and its entry."""
+
+    def __init__(self, scope: Scope, body: bytes, send: Send) -> None:
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+        self.entry = Entry(next(NUMBERS), scope["path"], headers, base64.b64encode(body).decode())
+        ENTRIES.append(self.entry)
+        self.asked = dict(headers)
+        self.body = body
+        self.left = asyncio.Event()
+        self._send = send
+        self.path: str = scope["path"]
+        self.wire = FORMATS.get(self.path)
+        self.family = self.wire.family if self.wire else "openai"
+
+    async def serve(self, receive: Receive) -> None:
+        watcher = asyncio.create_task(self._watch(receive))
+        try:
+            await self._serve()
+        except BadCall as problem:
+            await self._refuse(400, str(problem))
+        finally:
+            self.entry.is_open = False
+            watcher.cancel()
+
+    async def _watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.entry.client_left = self.entry.is_open and not self.entry.reached_end
+        self.left.set()
+
+    async def _serve(self) -> None:
+        content = parse(self.body)
+        self.entry.model = read_model(content)
+        self.entry.marker = marker_of(content)
+        manner = manner_of(self.entry.model, self.asked.get("x-fake-manner", ""))
+        if "hang-before-headers" in manner:
+            await self._pause(HANG_S)
+        elif manner.status:
+            await self._refuse(manner.status, f"The fake provider answers {manner.status}.")
+        elif self.wire:
+            await self._converse(self.wire, self.wire.read(content), manner)
+        elif self.path in UNCONVERSED:
+            await self._pause(manner.delay_s)
+            await UNCONVERSED[self.path](self, content)
+        else:
+            await self._refuse(404, f"No route POST {self.path}.")
+
+    async def _converse(self, wire: Format, call: Call, manner: Manner) -> None:
+        self.entry.stream = call.stream
+        call, reply = asked_for(call, manner), echo(call)
+        reply = replace(reply, usage=usage_of(reply, manner, self.path))
+        if call.stream and wire.events:
+            await self._stream(wire, call, reply, manner)
+        else:
+            await self._whole(wire, call, reply, manner)
+
+    async def _whole(self, wire: Format, call: Call, reply: Reply, manner: Manner) -> None:
+        await self._pause(manner.delay_s)
+        answer = shape_answer(wire.answer(call, reply), manner)
+        body = msgspec.json.encode(answer)
+        headers = self._headers(reply, b"application/json")
+        if "gzip" in manner and "gzip" in self.asked.get("accept-encoding", ""):
+            body = _gzipped(body)
+            headers = [*headers, (b"content-encoding", b"gzip")]
+        self.entry.id = answer.get("id", "")
+        self.entry.billed = bill(reply.usage)
+        self.entry.reported = answer.get("usage")
+        await self._start(200, [*headers, (b"content-length", str(len(body)).encode())])
+        if not manner.names.isdisjoint({"dies-mid-stream", "hang-mid-stream"}):
+            await self._bytes(body[: len(body) // 2], manner)
+            await self._pause(HANG_S if "hang-mid-stream" in manner else 0)
+            return
+        await self._bytes(body, manner)
+        await self._end()
+
+    async def _stream(self, wire: Format, call: Call, reply: Reply, manner: Manner) -> None:
+        assert wire.events
+        events = list(shape_events(wire.events(call, reply), manner))
+        prefix = {"/v1/messages": "msg", "/v1/responses": "resp"}.get(self.path, "chatcmpl")
+        self.entry.id = f"{prefix}_{reply.serial}" if prefix != "chatcmpl" else f"chatcmpl-{reply.serial}"
+        headers = self._headers(reply, b"text/event-stream; charset=utf-8")
+        if "content-length-sse" in manner:
+            length = sum(len(encoded(event, manner)) for event in events)
+            headers = [*headers, (b"content-length", str(length).encode())]
+        pressed = _gzip() if "gzip" in manner and "gzip" in self.asked.get("accept-encoding", "") else None
+        await self._start(200, [*headers, (b"content-encoding", b"gzip")] if pressed else headers)
+        if await self._events(events, reply, manner, pressed):
+            if pressed:
+                await self._bytes(pressed.flush(), manner)
+            await self._end()
+
+    async def _events(self, events: list[Event], reply: Reply, manner: Manner, pressed: Any) -> bool:
+        """Send them, as far as manner and client let it; whether the answer is to be ended properly."""
+        half, said = len(reply.pieces) // 2, 0
+        self.entry.billed = bill(replace(reply.usage, output_tokens=reply.usage.output_tokens - len(reply.pieces)))
+        for event in events:
+            if is_piece(event):
+                if said == half and (stop := await self._at_half(manner)) is not None:
+                    return stop
+                await self._pause(manner.delay_s)
+                said += 1
+            if self.left.is_set():
+                return False
+            if is_piece(event):
+                self.entry.billed["output_tokens"] = self.entry.billed.get("output_tokens", 0) + 1
+            self.entry.reported = told_usage(event.data) or self.entry.reported
+            raw = encoded(event, manner)
+            await self._bytes(pressed.compress(raw) + pressed.flush(zlib.Z_SYNC_FLUSH) if pressed else raw, manner)
+        return True
+
+    async def _at_half(self, manner: Manner) -> bool | None:
+        """What happens after half of the words: None to go on, else whether the answer ends properly."""
+        if "hang-mid-stream" in manner:
+            await self._pause(HANG_S)
+            return False
+        if "dies-mid-stream" in manner:
+            return False
+        if "error-event" in manner:
+            await self._bytes(encoded(error_event(self.path), manner), manner)
+            return True
+        return True if "ends-early" in manner else None
+
+    async def speak(self, content: Json) -> None:
+        """Speech: bytes that depend on the text, billed by the character, no usage anywhere."""
+        text = content.get("input")
+        if not isinstance(text, str):
+            raise BadCall("'input' must be a text.")
+        self.entry.billed = {"characters": len(text)}
+        body = b"ID3" + text.encode() * 100
+        await self._start(200, [*self._headers(None, b"audio/mpeg"), (b"content-length", str(len(body)).encode())])
+        await self._bytes(body, Manner(frozenset()))
+        await self._end()
+
+    async def draw(self, content: Json) -> None:
+        """Images: with usage for models like gpt-image, without for models like dall-e."""
+        prompt, count = content.get("prompt"), content.get("n") or 1
+        if not isinstance(prompt, str):
+            raise BadCall("'prompt' must be a text.")
+        picture = {"b64_json": base64.b64encode(b"\x89PNG fake").decode()}
+        answer: Json = {"created": 1_767_225_600, "data": [picture] * count}
+        self.entry.billed = {"images": count}
+        if "gpt-image" in self.entry.model:
+            spent = Usage(input_tokens=words(prompt), output_image_tokens=IMAGE_OUT * count)
+            self.entry.billed = bill(spent)
+            answer["usage"] = self.entry.reported = {
+                "input_tokens": spent.prompt_tokens,
+                "input_tokens_details": {"text_tokens": spent.input_tokens, "image_tokens": 0},
+                "output_tokens": spent.completion_tokens,
+                "total_tokens": spent.total_tokens,
+            }
+        body = msgspec.json.encode(answer)
+        length = (b"content-length", str(len(body)).encode())
+        await self._start(200, [*self._headers(None, b"application/json"), length])
+        await self._bytes(body, Manner(frozenset()))
+        await self._end()
+
+    async def _refuse(self, status: int, message: str) -> None:
+        kind = ERROR_TYPES[self.family].get(status, "api_error" if self.family == "anthropic" else "server_error")
+        body = msgspec.json.encode(error(self.family, kind, message))
+        headers = [*self._headers(None, b"application/json"), (b"content-length", str(len(body)).encode())]
+        await self._start(status, headers + ([(b"retry-after", b"7")] if status in (429, 503) else []))
+        await self._bytes(body, Manner(frozenset()))
+        await self._end()
+
+    def _headers(self, reply: Reply | None, content_type: bytes) -> Headers:
+        serial = reply.serial if reply else f"{self.entry.number:024x}"
+        self.entry.request_id = f"req_{serial}"
+        identity = self.entry.request_id.encode()
+        named = [(b"content-type", content_type), (b"x-request-id", identity), (b"request-id", identity)]
+        return named + PROVIDER_HEADERS
+
+    async def _start(self, status: int, headers: Headers) -> None:
+        self.entry.status = status
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _bytes(self, body: bytes, manner: Manner) -> None:
+        parts = [body[at : at + 1] for at in range(len(body))] if "cut-every-byte" in manner else [body]
+        for part in parts:
+            await self._send({"type": "http.response.body", "body": part, "more_body": True})
+            await asyncio.sleep(0)  # lets the watcher see a client that left
+
+    async def _end(self) -> None:
+        if not self.left.is_set():
+            self.entry.reached_end = True
+            await self._send({"type": "http.response.body", "body": b""})
+
+    async def _pause(self, pause_s: float) -> None:
+        """Wait, but not for a client that left."""
+        if pause_s:
+            try:
+                await asyncio.wait_for(self.left.wait(), pause_s)
+            except TimeoutError:
+                return
+
+
+UNCONVERSED = {"/v1/audio/speech": Visit.speak, "/v1/images/generations": Visit.draw}
+
+
+def bill(usage: Usage) -> dict[str, int]:
+    return {name: getattr(usage, name) for name in TOKEN_CLASSES if getattr(usage, name)}
+
+
+def marker_of(content: Json) -> str:
+    metadata = content.get("metadata")
+    named = content.get("user") or (metadata.get("user_id") if isinstance(metadata, dict) else None)
+    messages = content.get("messages")
+    said = messages[-1].get("content") if isinstance(messages, list) and messages else None
+    return next(
+        (text for text in (named, said, content.get("input"), content.get("prompt")) if isinstance(text, str)), ""
+    )
+
+
+def _gzip() -> Any:
+    return zlib.compressobj(wbits=31)
+
+
+def _gzipped(body: bytes) -> bytes:
+    pressed = _gzip()
+    return pressed.compress(body) + pressed.flush()  # type: ignore[no-any-return]
