@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -177,3 +178,11 @@ def test_the_provider_is_light() -> None:
         "import sys, token_tracker.demo.app; assert not {'aiohttp', 'flask', 'sqlalchemy', 'yaml'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+def test_without_an_address_it_says_what_is_missing() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "TT_DEMO_URL"}
+    done = subprocess.run(
+        [sys.executable, "-m", "token_tracker.demo"], env=environment, capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, "TT_DEMO_URL" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
