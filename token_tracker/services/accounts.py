@@ -1,0 +1,102 @@
+"""Who uses the product: users, teams, and the check of a password."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from token_tracker.database.models import Team, User
+from token_tracker.domain.access import EVERYTHING, Role, Scope
+from token_tracker.domain.problems import Conflict, Invalid, NotFound
+from token_tracker.services import checks, passwords
+from token_tracker.services.pages import DEFAULT_LIMIT, Page, newest_first
+
+
+def create_user(
+    session: Session, *, name: str, password: str, role: str, at: datetime, team: str | None = None
+) -> User:
+    """A new account; `name` is its id for good. Raises Invalid with all problems, or Conflict (the name is taken)."""
+    problems = checks.identity("name", name) + passwords.problems("password", password)
+    if role not in tuple(Role):
+        problems.append(("role", f"must be one of {', '.join(Role)}"))
+    if team is not None and (not isinstance(team, str) or session.get(Team, team) is None):
+        problems.append(("team", f"there is no team '{team}'"))
+    if problems:
+        raise Invalid(problems)
+    user = User(id=name, password_hash=passwords.hashed(password), role=str(role), team_id=team, created_at=at)
+    _add(session, user, f"The user name '{name}' is taken. Choose another.")
+    return user
+
+
+def get_user(session: Session, *, user_id: str, scope: Scope = EVERYTHING) -> User:
+    """Raises NotFound, also for a user outside `scope`."""
+    user = session.get(User, user_id)
+    if user is None or not scope.covers(user=user.id, team=user.team_id):
+        raise NotFound("user", user_id)
+    return user
+
+
+def list_users(
+    session: Session, *, scope: Scope = EVERYTHING, limit: int = DEFAULT_LIMIT, cursor: str | None = None
+) -> Page[User]:
+    """Accounts within `scope`, newest first. Raises Invalid (limit, cursor)."""
+    statement = select(User)
+    if scope.user is not None:
+        statement = statement.where(User.id == scope.user)
+    if scope.team is not None:
+        statement = statement.where(User.team_id == scope.team)
+    return newest_first(session, statement, User, limit=limit, cursor=cursor)
+
+
+def set_password(session: Session, *, user_id: str, password: str) -> User:
+    """Raises NotFound or Invalid. Logins that stand are not ended: see `refresh_tokens.revoke_user`."""
+    user = get_user(session, user_id=user_id)
+    if problems := passwords.problems("password", password):
+        raise Invalid(problems)
+    user.password_hash = passwords.hashed(password)
+    session.flush()
+    return user
+
+
+def authenticate(session: Session, *, username: str, password: str) -> User | None:
+    """The account if the password is right and it is not disabled; one answer, after the same work, for all else."""
+    passwords.warm_up()
+    user = session.get(User, username)
+    right = passwords.matches(password, user.password_hash if user is not None else None)
+    return user if user is not None and right and user.disabled_at is None else None
+
+
+def create_team(session: Session, *, team_id: str, name: str, at: datetime) -> Team:
+    """A new team; `team_id` stays for good. Raises Invalid with all problems, or Conflict (the id is taken)."""
+    if problems := checks.identity("id", team_id) + checks.text("name", name, at_most=200):
+        raise Invalid(problems)
+    team = Team(id=team_id, name=name, created_at=at)
+    _add(session, team, f"The team id '{team_id}' is taken. Choose another.")
+    return team
+
+
+def get_team(session: Session, *, team_id: str) -> Team:
+    """Raises NotFound."""
+    team = session.get(Team, team_id)
+    if team is None:
+        raise NotFound("team", team_id)
+    return team
+
+
+def list_teams(session: Session, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[Team]:
+    """Teams, newest first. Raises Invalid (limit, cursor)."""
+    return newest_first(session, select(Team), Team, limit=limit, cursor=cursor)
+
+
+def _add(session: Session, row: User | Team, taken: str) -> None:
+    """Two who ask for one name at once: the database decides."""
+    if session.get(type(row), row.id) is not None:
+        raise Conflict(taken)
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except IntegrityError:
+        raise Conflict(taken) from None

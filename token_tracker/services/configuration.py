@@ -1,0 +1,25 @@
+"""What proxy.yaml says, as rows, so that API, dashboard and ledger speak of the same rules and prices."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from token_tracker.config.values import Configuration
+from token_tracker.services.configured_prices import follow_prices
+from token_tracker.services.configured_rules import follow_budgets, follow_rate_limits
+
+
+def apply(session: Session, configuration: Configuration, at: datetime) -> list[str]:
+    """Make the rules of source 'config' and the dated prices of the file follow the file. Answers warnings.
+
+    Rows made through the API are never touched. Applying the same file again changes nothing.
+    """
+    warnings = [
+        *follow_rate_limits(session, configuration.rate_limits, at),
+        *follow_budgets(session, configuration.budgets, at),
+    ]
+    follow_prices(session, configuration, at)
+    session.flush()
+    return warnings

@@ -1,0 +1,68 @@
+"""Refresh tokens: one use each, all of one login in a family that ends when any is used twice."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, update
+from sqlalchemy.orm import Session
+
+from token_tracker.database.models import RefreshToken, User
+
+LOGIN_LIFETIME = timedelta(days=30)  # of a family; rotating does not lengthen it
+
+
+def issue(session: Session, *, user_id: str, at: datetime) -> str:
+    """The first token of a new login. Tokens past their end are deleted on the way, so the table stays small."""
+    session.execute(delete(RefreshToken).where(RefreshToken.expires_at <= at))
+    return _add(session, secrets.token_hex(16), user_id, at, at + LOGIN_LIFETIME)
+
+
+def rotate(session: Session, *, token: str, at: datetime) -> tuple[User, str] | None:
+    """The account and its next token, in exchange for this one; None if it is unknown, ended or of a disabled account.
+
+    A second use ends the whole family: one of its two users is a thief. That must be committed, so it is an answer
+    and not an exception.
+    """
+    found = session.get(RefreshToken, _hash(token), with_for_update=True)
+    if found is None:
+        return None
+    if found.used_at is not None:
+        _end_family(session, found.family, at)
+        return None
+    user = session.get_one(User, found.user_id)
+    if found.revoked_at is not None or found.expires_at <= at or user.disabled_at is not None:
+        return None
+    found.used_at = at
+    return user, _add(session, found.family, user.id, at, found.expires_at)
+
+
+def revoke(session: Session, *, token: str, at: datetime) -> None:
+    """End the login that `token` belongs to; unknown or ended ones are left as they are."""
+    found = session.get(RefreshToken, _hash(token))
+    if found is not None:
+        _end_family(session, found.family, at)
+
+
+def revoke_user(session: Session, *, user_id: str, at: datetime) -> None:
+    """End all logins of an account."""
+    tokens = update(RefreshToken).where(RefreshToken.user_id == user_id, RefreshToken.revoked_at.is_(None))
+    session.execute(tokens.values(revoked_at=at))
+
+
+def _end_family(session: Session, family: str, at: datetime) -> None:
+    tokens = update(RefreshToken).where(RefreshToken.family == family, RefreshToken.revoked_at.is_(None))
+    session.execute(tokens.values(revoked_at=at))
+
+
+def _add(session: Session, family: str, user_id: str, at: datetime, expires_at: datetime) -> str:
+    token = secrets.token_urlsafe(32)
+    session.add(RefreshToken(hash=_hash(token), family=family, user_id=user_id, created_at=at, expires_at=expires_at))
+    session.flush()
+    return token
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
