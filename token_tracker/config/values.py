@@ -28,6 +28,15 @@ class Secret:
         return hash(self.value)
 
 
+class Hidden(dict[str, object]):
+    """A mapping whose values may be secrets: reprs and logs show its names only."""
+
+    def __repr__(self) -> str:
+        return f"Hidden({', '.join(self)})"
+
+    __str__ = __repr__
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a process listens."""
@@ -177,5 +186,17 @@ class Configuration:
     off: tuple[tuple[str, str], ...] = ()
 
     @property
+    def deployments(self) -> tuple[Deployment, ...]:
+        """All that is offered, templates of wildcards included."""
+        groups = (*self.models.exact.values(), *self.models.wildcards.values(), self.models.env_offers.values())
+        return tuple(deployment for group in groups for deployment in group)
+
+    @property
     def needs_demo(self) -> bool:
-        return any(d.provider == "demo" for entries in self.models.exact.values() for d in entries)
+        return any(deployment.provider == "demo" for deployment in self.deployments)
+
+    @property
+    def needs_litellm(self) -> bool:
+        """Whether any deployment may be asked in a format that its provider does not speak. The demo provider speaks
+        all that it serves."""
+        return any(d.lane == "litellm" or (d.lane is None and d.provider != "demo") for d in self.deployments)

@@ -1,0 +1,134 @@
+"""Settings from the environment and `.env`: which there are, what they default to, and how each is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dotenv.parser import parse_stream
+
+from token_tracker.config.problems import nearest
+from token_tracker.config.values import Address, Secret, Settings
+from token_tracker.domain.providers import PROVIDERS
+
+PREFIX = "TOKEN_TRACKER_"
+DATABASE_URL = "DATABASE_URL"
+# Every setting with its default as text ('' where there is none); docs and .env.example are compared with this.
+DEFAULTS: Mapping[str, str] = {
+    DATABASE_URL: "",  # SQLite in the data directory
+    PREFIX + "CONFIG": "config/proxy.yaml",
+    PREFIX + "DATA_DIR": "./data",
+    PREFIX + "PROXY_HOST": "127.0.0.1",
+    PREFIX + "PROXY_PORT": "8000",
+    PREFIX + "API_HOST": "127.0.0.1",
+    PREFIX + "API_PORT": "5000",
+    PREFIX + "DASHBOARD_HOST": "127.0.0.1",
+    PREFIX + "DASHBOARD_PORT": "8050",
+    PREFIX + "SECRET_KEY": "",
+    PREFIX + "ADMIN_PASSWORD": "",
+    PREFIX + "MAX_BODY_SIZE": "33554432",
+    PREFIX + "JOURNAL_SYNC_MS": "100",
+    PREFIX + "RETENTION_DAYS": "",
+}
+PROVIDER_KEYS: Mapping[str, str] = {p.key_variable: p.name for p in PROVIDERS.values() if p.key_variable}
+SECRET_KEY_CHARACTERS = 32  # at least: HS256 wants 256 bits
+_DATABASES = ("sqlite", "sqlite+pysqlite", "postgres", "postgresql", "postgresql+psycopg2")
+
+
+def read_variables(environ: Mapping[str, str], cwd: Path, problems: list[str]) -> dict[str, str]:
+    """All variables that are set: the environment wins over `.env`, an empty value counts as unset."""
+    found = {name: value for name, value in _read_dotenv(cwd / ".env", problems).items() if value}
+    found |= {name: value for name, value in environ.items() if value}
+    for name in sorted(found):
+        if name.startswith(PREFIX) and name not in DEFAULTS:
+            problems.append(f"{name} is no setting of Token Tracker.{nearest(name, DEFAULTS)}")
+    return found
+
+
+def _read_dotenv(path: Path, problems: list[str]) -> dict[str, str]:
+    """Values are taken as they stand: a `$` in a password is no reference."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            bindings = list(parse_stream(file))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(f"{path} cannot be read ({_reason(error)}).")
+        return {}
+    for binding in bindings:
+        if binding.error:
+            problems.append(f"{path}, line {binding.original.line}, is not of the form NAME=value.")
+    return {binding.key: binding.value for binding in bindings if binding.key and binding.value}
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror or "unreadable") if isinstance(error, OSError) else "it is not UTF-8"
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    variables: Mapping[str, str]
+    problems: list[str]
+
+    def text(self, name: str) -> str:
+        return self.variables.get(name) or DEFAULTS[name]
+
+    def secret(self, name: str) -> Secret | None:
+        value = self.text(name)
+        return Secret(value) if value else None
+
+    def whole(self, name: str, least: int, most: int) -> int:
+        text = self.text(name).strip()
+        if text.isascii() and text.isdigit() and least <= int(text) <= most:
+            return int(text)
+        self.problems.append(f"{name} must be a whole number from {least} to {most}.")
+        return int(DEFAULTS[name] or least)
+
+    def address(self, component: str) -> Address:
+        name = f"{PREFIX}{component}"
+        return Address(self.text(f"{name}_HOST").strip(), self.whole(f"{name}_PORT", 1, 65535))
+
+
+def read_settings(variables: Mapping[str, str], cwd: Path, problems: list[str]) -> Settings:
+    """The settings; a wrong value is reported and read as its default. Paths are absolute."""
+    read = _Reader(variables, problems)
+    data_dir = (cwd / Path(read.text(PREFIX + "DATA_DIR")).expanduser()).absolute()
+    settings = Settings(
+        config_path=(cwd / Path(read.text(PREFIX + "CONFIG")).expanduser()).absolute(),
+        data_dir=data_dir,
+        database_url=Secret(read.text(DATABASE_URL) or f"sqlite:///{data_dir}/token_tracker.db"),
+        proxy=read.address("PROXY"),
+        api=read.address("API"),
+        dashboard=read.address("DASHBOARD"),
+        secret_key=read.secret(PREFIX + "SECRET_KEY"),
+        admin_password=read.secret(PREFIX + "ADMIN_PASSWORD"),
+        max_body_bytes=read.whole(PREFIX + "MAX_BODY_SIZE", 1024, 2**31),
+        journal_sync_ms=read.whole(PREFIX + "JOURNAL_SYNC_MS", 1, 60_000),
+        retention_days=read.whole(PREFIX + "RETENTION_DAYS", 1, 36_500)
+        if read.text(PREFIX + "RETENTION_DAYS")
+        else None,
+    )
+    _check(settings, problems)
+    return settings
+
+
+def _check(settings: Settings, problems: list[str]) -> None:
+    if settings.database_url.value.partition("://")[0] not in _DATABASES:
+        problems.append(
+            f"{DATABASE_URL} names no database that Token Tracker knows: write sqlite:///path/to/file.db or "
+            "postgresql://user:password@host:5432/name."
+        )
+    if settings.secret_key and len(settings.secret_key.value) < SECRET_KEY_CHARACTERS:
+        problems.append(
+            f"{PREFIX}SECRET_KEY is too short: use {SECRET_KEY_CHARACTERS} random characters or more "
+            "(openssl rand -hex 32), or leave it unset and one is made."
+        )
+    components = {"PROXY": settings.proxy, "API": settings.api, "DASHBOARD": settings.dashboard}
+    taken: dict[int, str] = {}
+    for component, address in components.items():
+        if address.port in taken:
+            problems.append(
+                f"{PREFIX}{component}_PORT and {PREFIX}{taken[address.port]}_PORT are both {address.port}: change one."
+            )
+        taken.setdefault(address.port, component)

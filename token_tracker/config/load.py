@@ -1,0 +1,36 @@
+"""Reads the whole configuration: environment, `.env` and proxy.yaml, with all problems at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from token_tracker.config.environment import read_settings, read_variables
+from token_tracker.config.problems import ConfigurationError
+from token_tracker.config.proxy_file import read_proxy_file
+from token_tracker.config.values import Configuration
+
+__all__ = ["ConfigurationError", "load"]
+
+
+def load(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Configuration:
+    """The configuration as it now stands; reads files, makes none. Raises ConfigurationError with every problem."""
+    environ = os.environ if environ is None else environ
+    cwd = Path.cwd() if cwd is None else cwd
+    problems: list[str] = []
+    variables = read_variables(environ, cwd, problems)
+    settings = read_settings(variables, cwd, problems)
+    file = read_proxy_file(settings.config_path, variables, problems)
+    if problems:
+        raise ConfigurationError(problems)
+    return Configuration(
+        settings=settings,
+        models=file.models,
+        gateway=file.gateway,
+        pricing=file.pricing,
+        rate_limits=file.rate_limits,
+        budgets=file.budgets,
+        warnings=tuple(file.warnings),
+        off=tuple(file.off),
+    )
