@@ -15,7 +15,7 @@ def test_an_admin_may_do_everything_everywhere(permission: Permission) -> None:
 
 
 def test_a_viewer_reads_all_and_changes_nothing() -> None:
-    reads = {Permission.USAGE_READ, Permission.KEYS_READ}
+    reads = {Permission.USAGE_READ, Permission.KEYS_READ, Permission.USERS_READ, Permission.TEAMS_READ}
     for permission in Permission:
         expected = Scope() if permission in reads else None
         assert scope_of(Role.VIEWER, permission, user="eve", team="red") == expected
@@ -49,3 +49,14 @@ def test_a_member_reaches_only_the_own_keys_and_usage_even_within_the_team() -> 
 @pytest.mark.parametrize("permission", [Permission.USERS_MANAGE, Permission.TEAMS_MANAGE])
 def test_only_an_admin_manages_users_and_teams(role: Role, permission: Permission) -> None:
     assert scope_of(role, permission, user="mia", team="red") is None
+
+
+def test_a_member_sees_the_own_account_and_a_manager_the_own_team() -> None:
+    member = scope_of(Role.MEMBER, Permission.USERS_READ, user="ben", team="red")
+    manager = scope_of(Role.MANAGER, Permission.USERS_READ, user="mia", team="red")
+    assert member is not None
+    assert manager is not None
+    assert member.covers(user="ben", team="red")
+    assert not member.covers(user="mia", team="red")
+    assert manager.covers(user="ben", team="red")
+    assert scope_of(Role.MEMBER, Permission.TEAMS_READ, user="ben", team="red") is None

@@ -19,7 +19,9 @@ class Permission(StrEnum):
     USAGE_READ = "usage:read"
     KEYS_READ = "keys:read"
     KEYS_MANAGE = "keys:manage"
+    USERS_READ = "users:read"
     USERS_MANAGE = "users:manage"
+    TEAMS_READ = "teams:read"
     TEAMS_MANAGE = "teams:manage"
 
 
@@ -39,6 +41,8 @@ GRANTS: Mapping[Role, Mapping[Permission, Reach]] = MappingProxyType(
                 Permission.USAGE_READ: Reach.TEAM,
                 Permission.KEYS_READ: Reach.TEAM,
                 Permission.KEYS_MANAGE: Reach.TEAM,
+                Permission.USERS_READ: Reach.TEAM,
+                Permission.TEAMS_READ: Reach.TEAM,
             }
         ),
         Role.MEMBER: MappingProxyType(
@@ -46,9 +50,14 @@ GRANTS: Mapping[Role, Mapping[Permission, Reach]] = MappingProxyType(
                 Permission.USAGE_READ: Reach.OWN,
                 Permission.KEYS_READ: Reach.OWN,
                 Permission.KEYS_MANAGE: Reach.OWN,
+                Permission.USERS_READ: Reach.OWN,
             }
         ),
-        Role.VIEWER: MappingProxyType({Permission.USAGE_READ: Reach.ALL, Permission.KEYS_READ: Reach.ALL}),
+        Role.VIEWER: MappingProxyType(
+            dict.fromkeys(
+                (Permission.USAGE_READ, Permission.KEYS_READ, Permission.USERS_READ, Permission.TEAMS_READ), Reach.ALL
+            )
+        ),
     }
 )
 
