@@ -45,7 +45,7 @@ def test_the_payloads_are_recorded_from_the_installed_version() -> None:
         ("messages_openai_stream", OPENAI),
         ("responses_openai", OPENAI),
         ("embeddings", Usage(input_tokens=7)),
-        ("images_tokens", Usage(input_tokens=10, input_image_tokens=20, output_tokens=272)),
+        ("images_tokens", Usage(input_tokens=10, input_image_tokens=20, output_image_tokens=272)),
     ],
 )
 def test_no_token_is_counted_in_two_classes(name: str, usage: Usage) -> None:

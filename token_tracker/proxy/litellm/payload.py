@@ -119,6 +119,8 @@ def _read_usage(payload: Mapping[str, Any]) -> Usage | None:
         return None
     inputs = _input_classes(counted)
     outputs = _output_classes(counted)
+    if "image_generation" in _text(payload.get("call_type")) and not any(outputs.values()):
+        outputs["output_image_tokens"] = completion  # these models make nothing else
     return Usage(
         input_tokens=max(0, prompt - sum(inputs.values())),
         output_tokens=max(0, completion - sum(outputs.values())),

@@ -1,0 +1,109 @@
+"""A failed translated call as the client sees it: the upstream's own words, in the client's dialect, without ours."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from token_tracker.domain.errors import upstream_unreachable
+from token_tracker.proxy.dialects.errors import error_body
+from token_tracker.proxy.litellm.report import Failure
+
+BROKEN_STREAM = "The upstream ended its answer before it was complete."
+_TIMED_OUT = "The upstream did not answer in time. It may have been billed; the call is in the ledger."
+_NOT_TRANSLATED = "The upstream of '{model}' could not be asked: the request does not fit it."
+_FAILED = "The upstream of '{model}' failed."
+
+_NOISE = re.compile(
+    r"\n*\s*LiteLLM: model group .*$"
+    r"|\.? ?Handle with `litellm\.\w+`\.?"
+    r"|\b(?:litellm\.)?\w+(?:Error|Exception): (?=\w+(?:Error|Exception)\b)"
+    r"|\blitellm\.\w+(?:Error|Exception): "
+    r"|\b\w+Exception - ",
+    re.DOTALL,
+)
+_TELLTALE = re.compile(
+    r"litellm|not completed: <|TransferEncodingError|Cannot connect to host|Connection error|Server disconnected"
+    r"|Traceback|object has no attribute",
+    re.IGNORECASE,
+)
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+_OPENAI_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+
+
+def status_of(failure: Failure | None, status: int) -> int:
+    """The status of an answer: the upstream's own if it gave one; 502 without a connection, 504 after a time-out
+    (LiteLLM's word for that is 408)."""
+    if failure is None:
+        return 504 if status == 408 else status
+    if failure.kind == "answered":
+        return 504 if failure.status == 408 else failure.status
+    return 504 if failure.kind == "timeout" else 502
+
+
+def from_litellm(body: bytes) -> Failure:
+    """LiteLLM's own error answer, where no upstream was heard."""
+    try:
+        told: Any = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        told = {}
+    error = told.get("error") if isinstance(told, dict) else None
+    message = error.get("message") if isinstance(error, dict) else None
+    return Failure(kind="refused", message=message if isinstance(message, str) else "")
+
+
+def clean_message(message: str, internal_model: str, client_model: str, hidden: tuple[str, ...]) -> str:
+    """Without LiteLLM's names, keys and addresses; '' if nothing presentable is left."""
+    message = _NOISE.sub("", message).strip().replace(internal_model, client_model)
+    for secret in hidden:
+        message = message.replace(secret, "…")
+    return "" if _TELLTALE.search(message) else message
+
+
+def error_of(family: str, status: int, failure: Failure, client_model: str, request_id: str) -> bytes:
+    """The error's body. `failure.message` is clean already."""
+    if failure.kind in ("unreachable", "broken") and status == 502:
+        body: bytes = error_body(family, upstream_unreachable(client_model), request_id)
+        return body
+    message = failure.message or _default_message(status, client_model)
+    if family == "anthropic":
+        error = {"type": _anthropic_type(status, failure), "message": message}
+        return msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})
+    fields = {
+        "message": message,
+        "type": failure.type
+        or _OPENAI_TYPES.get(status)
+        or ("server_error" if status >= 500 else "invalid_request_error"),
+        "param": failure.param or None,
+        "code": failure.code or None,
+    }
+    return msgspec.json.encode({"error": fields})
+
+
+def _default_message(status: int, model: str) -> str:
+    if status == 504:
+        return _TIMED_OUT
+    return (_NOT_TRANSLATED if status < 500 else _FAILED).format(model=model)
+
+
+def _anthropic_type(status: int, failure: Failure) -> str:
+    """Anthropic's types follow the status, so that clients of its SDK can rely on them."""
+    known = _ANTHROPIC_TYPES.get(status)
+    return known or ("invalid_request_error" if 400 <= status < 500 else "api_error")
