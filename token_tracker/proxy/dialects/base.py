@@ -41,14 +41,14 @@ class Reading:
     upstream_id: str = ""
     output_events: int = 0
     output_bytes: int = 0
-    saw_end: bool = False  # the dialect's terminal event was seen
-    error: bool = False  # the stream carried an error event
+    saw_end: bool = False  # the dialect's terminal event was seen (an error event where that ends a stream)
+    error: bool = False  # the answer carried an error, whatever its status
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
     """A piece of a stream, split at what the client takes for the end: `forward` goes out at once, `terminal` (that
-    event and all after it) only once the end record is in the journal."""
+    event and all after it) only once the end record is in the journal. After the end everything is `terminal`."""
 
     forward: bytes
     terminal: bytes = b""
@@ -62,8 +62,9 @@ class StreamObserver(Protocol):
 
     def feed(self, chunk: bytes) -> Cut: ...
 
-    def close(self) -> Cut:
-        """The upstream ended: whatever is still held back."""
+    def close(self, is_clean: bool = True) -> Cut:
+        """The upstream ended, `is_clean` unless its connection broke: whatever is still held back. Where a clean end
+        does for a terminal event (chat servers that never send [DONE]), `reading.saw_end` is decided here."""
 
 
 class Dialect(Protocol):
@@ -82,7 +83,8 @@ class Dialect(Protocol):
     def read_body(self, body: bytes) -> Reading:
         """Usage from a whole JSON answer; an unreadable body gives an empty reading, never an exception."""
 
-    def observer(self, request: Request) -> StreamObserver: ...
+    def observer(self, request: Request, *, renames: bool = False) -> StreamObserver:
+        """For one stream. `renames`: put the client's model name back into each event (translated lane only)."""
 
     def rename(self, body: bytes, model: str) -> bytes:
         """A JSON answer with the client's model name put back (translated lane only)."""

@@ -1,0 +1,84 @@
+"""OpenAI's chat completions and everything that copies them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from token_tracker.domain.providers import WireFormat
+from token_tracker.domain.usage import Usage
+from token_tracker.proxy.dialects import fields as top
+from token_tracker.proxy.dialects.base import Reading, Request
+from token_tracker.proxy.dialects.chat_stream import ChatObserver
+from token_tracker.proxy.dialects.counts import inclusive_usage
+from token_tracker.proxy.dialects.estimates import tokens_of_fields
+from token_tracker.proxy.dialects.facts import facts, whole_answer
+
+_ASK = b'{"include_usage":true}'
+
+
+class Chat:
+    """`stream_options.include_usage` is switched on for metered streams, since many servers count only when asked."""
+
+    wire = WireFormat.CHAT
+    family = "openai"
+
+    def read(self, body: bytes) -> Request:
+        fields, original = top.split(body)
+        model, stream = top.model_of(fields), top.stream_of(fields)
+        return Request(
+            model=model,
+            stream=stream,
+            fields=fields,
+            wants_usage=stream and "stream_options" in fields and _asked_stream_options(fields) is None,
+            end_user=top.text_of(fields.get("user")),
+            metadata=top.metadata_of(fields),
+            output_bound=top.bound_of(fields, "max_completion_tokens", "max_tokens"),
+            original=original,
+        )
+
+    def outgoing(self, request: Request, *, model: str, meter_stream: bool) -> bytes:
+        options = _asked_stream_options(request.fields) if request.stream and meter_stream else None
+        if model == request.model and options is None:
+            return request.original
+        fields = dict(request.fields)
+        fields["model"] = top.quoted(model)
+        if options is not None:
+            fields["stream_options"] = options
+        return top.join(fields)
+
+    def read_body(self, body: bytes) -> Reading:
+        known = facts(body, "id", "usage", "x_groq", "error")
+        return whole_answer(known, inclusive_usage(known.get("usage")) or _elsewhere(body, known))
+
+    def observer(self, request: Request, *, renames: bool = False) -> ChatObserver:
+        return ChatObserver(request.wants_usage, request.model if renames else None)
+
+    def rename(self, body: bytes, model: str) -> bytes:
+        return top.with_model_name(body, model)
+
+    def estimate_input_tokens(self, request: Request) -> int:
+        return tokens_of_fields(request, "messages", "tools", "functions", "response_format")
+
+
+def _asked_stream_options(fields: dict[str, bytes]) -> bytes | None:
+    """`stream_options` with the usage switched on; None if the client's own already ask for it, or are of a type that
+    only the upstream can judge."""
+    raw = fields.get("stream_options", b"null")
+    if raw == b"null":
+        return _ASK
+    options = top.try_split(raw)
+    if options is None or options.get("include_usage", b"false") not in (b"false", b"null"):
+        return None
+    return top.join({**options, "include_usage": b"true"})
+
+
+def _elsewhere(body: bytes, known: dict[str, Any]) -> Usage | None:
+    """Groq's and Kimi's places."""
+    groq = known.get("x_groq")
+    if isinstance(groq, dict) and (usage := inclusive_usage(groq.get("usage"))):
+        return usage
+    choices = facts(body, "choices").get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and (usage := inclusive_usage(choice.get("usage"))):
+            return usage
+    return None

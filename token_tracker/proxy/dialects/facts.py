@@ -1,0 +1,67 @@
+"""Reading what an upstream said: only the named fields, fast where it is JSON, lenient where it nearly is, and never
+with an exception."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from token_tracker.domain.usage import Usage
+from token_tracker.proxy.dialects.base import Reading
+
+LENIENT_BYTES = 1 << 20  # what is not quite JSON (NaN in logprobs, say) is read the slow way up to this size
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
+
+_split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_any = msgspec.json.Decoder().decode
+
+
+def facts(raw: bytes, *names: str) -> dict[str, Any]:
+    """Those of `names` that the JSON object `raw` has, decoded; everything else is skipped. {} if it is no object."""
+    try:
+        fields = _split(raw)
+    except UNREADABLE:
+        return _lenient_object(raw)
+    return {name: _value(bytes(fields[name])) for name in names if name in fields}
+
+
+def _value(raw: bytes) -> Any:
+    try:
+        return _any(raw)
+    except UNREADABLE:
+        return _lenient(raw)
+
+
+def _lenient_object(raw: bytes) -> dict[str, Any]:
+    value = _lenient(raw)
+    return value if isinstance(value, dict) else {}
+
+
+def _lenient(raw: bytes) -> Any:
+    if len(raw) > LENIENT_BYTES:
+        return None
+    try:
+        return json.loads(raw)
+    except UNREADABLE:
+        return None
+
+
+def text_bytes(*values: Any) -> int:
+    """The UTF-8 length of those values that are strings."""
+    total = 0
+    for value in values:
+        if type(value) is str:
+            total += len(value) if value.isascii() else len(value.encode("utf-8", "replace"))
+    return total
+
+
+def whole_answer(known: dict[str, Any], usage: Usage | None) -> Reading:
+    """The reading of a body whose `id` and `error` are in `known`; an empty one if nothing of it could be read."""
+    error = known.get("error") is not None
+    return Reading(usage, usage is not None, identifier(known.get("id")), saw_end=bool(known), error=error)
+
+
+def identifier(value: Any) -> str:
+    return value if type(value) is str else ""

@@ -1,0 +1,90 @@
+"""Anthropic's messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from token_tracker.domain.providers import WireFormat
+from token_tracker.proxy.dialects import fields as top
+from token_tracker.proxy.dialects.base import Reading, Request
+from token_tracker.proxy.dialects.counts import exclusive_usage
+from token_tracker.proxy.dialects.estimates import tokens_of_fields
+from token_tracker.proxy.dialects.facts import facts, identifier, text_bytes, whole_answer
+from token_tracker.proxy.dialects.named_stream import NamedObserver
+
+_ENDS = frozenset(("message_stop", "error"))
+_ORDINARY = ("content_block_", "message_start", "message_delta", "ping")
+
+
+class Messages:
+    """Streams always carry usage: the prompt's in `message_start`, all of it in `message_delta`."""
+
+    wire = WireFormat.MESSAGES
+    family = "anthropic"
+
+    def read(self, body: bytes) -> Request:
+        fields, original = top.split(body)
+        model, stream = top.model_of(fields), top.stream_of(fields)
+        about = top.try_split(fields["metadata"]) if "metadata" in fields else None
+        return Request(
+            model=model,
+            stream=stream,
+            fields=fields,
+            wants_usage=stream,
+            end_user=top.text_of(about.get("user_id")) if about else "",
+            metadata="",
+            output_bound=top.bound_of(fields, "max_tokens"),
+            original=original,
+        )
+
+    def outgoing(self, request: Request, *, model: str, meter_stream: bool) -> bytes:
+        return top.with_model(request, model)
+
+    def read_body(self, body: bytes) -> Reading:
+        known = facts(body, "id", "usage", "error")
+        return whole_answer(known, exclusive_usage(known.get("usage")))
+
+    def observer(self, request: Request, *, renames: bool = False) -> MessagesObserver:
+        return MessagesObserver(request.model if renames else None)
+
+    def rename(self, body: bytes, model: str) -> bytes:
+        return top.with_model_name(body, model)
+
+    def estimate_input_tokens(self, request: Request) -> int:
+        return tokens_of_fields(request, "system", "messages", "tools")
+
+
+class MessagesObserver(NamedObserver):
+    """A client takes `message_stop` for the end, and raises at `error`, which ends a stream too."""
+
+    __slots__ = ("_counts",)
+
+    def __init__(self, model: str | None = None) -> None:
+        super().__init__(_ENDS, _ORDINARY, model)
+        self._counts: dict[str, Any] = {}
+
+    def _read(self, kind: str, delta: Any, data: bytes) -> None:
+        reading = self.reading
+        if kind == "content_block_delta":
+            if type(delta) is dict and (
+                size := text_bytes(delta.get("text"), delta.get("thinking"), delta.get("partial_json"))
+            ):
+                reading.output_events += 1
+                reading.output_bytes += size
+        elif kind == "message_start":
+            message = facts(data, "message").get("message")
+            if type(message) is dict:
+                reading.upstream_id = identifier(message.get("id"))
+                self._count(message.get("usage"), is_final=False)
+        elif kind == "message_delta":
+            self._count(facts(data, "usage").get("usage"), is_final=True)
+        elif kind == "error":
+            reading.error = True
+
+    def _count(self, usage: Any, is_final: bool) -> None:
+        """The counts of `message_delta` are cumulative and may repeat earlier ones: the latest wins, none is added."""
+        if type(usage) is not dict:
+            return
+        self._counts.update({name: value for name, value in usage.items() if value is not None})
+        self.reading.usage = exclusive_usage(self._counts)
+        self.reading.is_final = is_final and self.reading.usage is not None

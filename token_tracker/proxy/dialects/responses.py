@@ -1,0 +1,81 @@
+"""OpenAI's Responses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from token_tracker.domain.providers import WireFormat
+from token_tracker.proxy.dialects import fields as top
+from token_tracker.proxy.dialects.base import Reading, Request
+from token_tracker.proxy.dialects.counts import inclusive_usage
+from token_tracker.proxy.dialects.estimates import tokens_of_fields
+from token_tracker.proxy.dialects.facts import facts, identifier, text_bytes, whole_answer
+from token_tracker.proxy.dialects.named_stream import NamedObserver
+
+_ENDS = frozenset(("response.completed", "response.incomplete", "response.failed", "error"))
+_WITH_RESPONSE = frozenset(("response.created", "response.in_progress", "response.queued")) | _ENDS
+
+
+class Responses:
+    """Streams always carry usage, in the response that their last event repeats."""
+
+    wire = WireFormat.RESPONSES
+    family = "openai"
+
+    def read(self, body: bytes) -> Request:
+        fields, original = top.split(body)
+        model, stream = top.model_of(fields), top.stream_of(fields)
+        return Request(
+            model=model,
+            stream=stream,
+            fields=fields,
+            wants_usage=stream,
+            end_user=top.text_of(fields.get("user")),
+            metadata=top.metadata_of(fields),
+            output_bound=top.bound_of(fields, "max_output_tokens"),
+            original=original,
+        )
+
+    def outgoing(self, request: Request, *, model: str, meter_stream: bool) -> bytes:
+        return top.with_model(request, model)
+
+    def read_body(self, body: bytes) -> Reading:
+        known = facts(body, "id", "usage", "error")
+        return whole_answer(known, inclusive_usage(known.get("usage")))
+
+    def observer(self, request: Request, *, renames: bool = False) -> ResponsesObserver:
+        return ResponsesObserver(request.model if renames else None)
+
+    def rename(self, body: bytes, model: str) -> bytes:
+        return top.with_model_name(body, model)
+
+    def estimate_input_tokens(self, request: Request) -> int:
+        return tokens_of_fields(request, "instructions", "input", "tools", "text")
+
+
+class ResponsesObserver(NamedObserver):
+    """A client takes `response.completed`, `.incomplete` or `.failed` for the end, and raises at `error`."""
+
+    __slots__ = ()
+
+    def __init__(self, model: str | None = None) -> None:
+        super().__init__(_ENDS, ("response.",), model)
+
+    def _read(self, kind: str, delta: Any, data: bytes) -> None:
+        reading = self.reading
+        if kind in _WITH_RESPONSE:
+            self._read_response(kind, facts(data, "response").get("response"))
+        elif delta and kind.endswith(".delta") and (size := text_bytes(delta)):
+            reading.output_events += 1
+            reading.output_bytes += size
+
+    def _read_response(self, kind: str, response: Any) -> None:
+        reading = self.reading
+        if kind in ("response.failed", "error"):
+            reading.error = True
+        if type(response) is not dict:
+            return
+        reading.upstream_id = reading.upstream_id or identifier(response.get("id"))
+        usage = inclusive_usage(response.get("usage"))
+        if usage is not None:
+            reading.usage, reading.is_final = usage, kind in _ENDS

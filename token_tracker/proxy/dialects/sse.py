@@ -1,0 +1,179 @@
+"""Watching a stream of server-sent events cut at any byte: what it says of usage, and where the client sees its end.
+
+Bytes come out as they went in, in order. An incomplete event goes out at once if its beginning proves that it is
+neither the end nor a chunk to be taken out; else it waits for its blank line. Framing: WHATWG HTML, section 9.2.6.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+from token_tracker.proxy.dialects.base import Cut, Reading
+from token_tracker.proxy.dialects.fields import with_model_name
+
+MAX_EVENT_BYTES = 32 << 20  # a longer event is passed on unread
+JUDGED_BYTES = 4096  # the beginning of an event that is looked at before it is complete
+NOTHING = Cut(b"")
+
+_LINE_END = rb"(?>\r\n|\n|\r)"  # atomic: a CRLF is never read as two line ends
+_BLANK_LINE = re.compile(_LINE_END + _LINE_END)
+_LINES = re.compile(_LINE_END)
+_BOM = b"\xef\xbb\xbf"
+# The lines that may stand before the one that decides: blank, comments, and fields other than those named next.
+PREAMBLE = rb"(?:\xef\xbb\xbf)?(?:[\r\n]|(?::|id:|retry:)[^\r\n]*[\r\n])*"
+
+
+class Fate(Enum):
+    """What becomes of a complete event."""
+
+    PASS = "pass"  # noqa: S105
+    DROP = "drop"
+    END = "end"  # what the client takes for the end
+
+
+class SseObserver:
+    """One answer's stream. A dialect says what an event means (`_take`) and when an incomplete one is harmless."""
+
+    __slots__ = (
+        *("_can_skip_lf", "_ended", "_event", "_has_cr", "_is_ordinary", "_is_unread", "_last", "_model", "_sent"),
+        "reading",
+    )
+
+    def __init__(self, model: str | None = None) -> None:
+        """`model`: the name to put into every event that names one (translated lane); None leaves all as it is."""
+        self.reading = Reading()
+        self._model = model
+        self._event = bytearray()  # of the event that is not complete yet
+        self._sent = 0  # so much of it is out already
+        self._is_ordinary = False  # its beginning proved it harmless
+        self._is_unread = False  # it is too long to be read
+        self._can_skip_lf = False  # the last event ended in CR: a LF that follows is still its own
+        self._has_cr = False
+        self._last = Fate.PASS
+        self._ended = False
+
+    def _take(self, event: bytes) -> Fate:
+        """Read a complete event, its blank line included."""
+        raise NotImplementedError
+
+    def _looks_ordinary(self, beginning: bytes) -> bool:
+        """Whether an event that begins so can be neither the end nor taken out."""
+        raise NotImplementedError
+
+    def _closed(self, is_clean: bool) -> None:
+        """The upstream ended; `saw_end` may be decided now."""
+
+    def feed(self, chunk: bytes) -> Cut:
+        """The bytes to send at once, and those that wait for the end record: the end, and all after it."""
+        if self._ended:
+            return Cut(b"", chunk)
+        blank_at = chunk.find(b"\n\n")
+        if self._event or self._can_skip_lf or blank_at < 0 or blank_at + 2 != len(chunk) or b"\r" in chunk:
+            return self._pieces(chunk)
+        fate = self._take(chunk)  # the usual case: one whole event
+        if self._model is not None:
+            chunk = renamed(chunk, self._model)
+        if fate is Fate.PASS:
+            return Cut(chunk)
+        return NOTHING if fate is Fate.DROP else self._end(b"", chunk)
+
+    def close(self, is_clean: bool = True) -> Cut:
+        """The upstream ended (`is_clean`: not by a broken connection): whatever is still held back."""
+        rest = NOTHING
+        if self._event:
+            fate, held = self._judge(bytes(self._event))
+            self._event.clear()
+            if fate is Fate.END:
+                rest = self._end(b"", held)
+            elif fate is Fate.PASS:
+                rest = Cut(held)
+        if not self._ended:
+            self._closed(is_clean)
+        return rest
+
+    def _end(self, forward: bytes, terminal: bytes) -> Cut:
+        self._ended = True
+        return Cut(forward, terminal)
+
+    def _pieces(self, chunk: bytes) -> Cut:
+        out: list[bytes] = []
+        event = self._event
+        if self._can_skip_lf and chunk:
+            self._can_skip_lf = False
+            if chunk.startswith(b"\n"):
+                chunk = chunk[1:]
+                if self._last is Fate.PASS:
+                    out.append(b"\n")
+        search_from = max(0, len(event) - 2)
+        event += chunk
+        self._has_cr = self._has_cr or b"\r" in chunk
+        find = _blank_line if self._has_cr else _plain_blank_line
+        while (end := find(event, search_from)) > 0:
+            whole = bytes(event[:end])
+            del event[:end]
+            search_from = 0
+            fate, held = self._judge(whole)
+            self._last = fate
+            if fate is Fate.END:
+                rest = held + bytes(event)
+                event.clear()
+                return self._end(b"".join(out), rest)
+            if fate is Fate.PASS:
+                out.append(held)
+            self._can_skip_lf = not event and whole.endswith(b"\r")
+        if event:
+            self._let_go(out)
+        return Cut(out[0] if len(out) == 1 else b"".join(out))
+
+    def _judge(self, whole: bytes) -> tuple[Fate, bytes]:
+        """A complete event's fate, and those of its bytes that are not out yet."""
+        fate = Fate.PASS if self._is_unread else self._take(whole)
+        held = whole[self._sent :] if self._model is None or self._is_unread else renamed(whole, self._model)
+        self._sent, self._is_ordinary, self._is_unread = 0, False, False
+        return fate, held
+
+    def _let_go(self, out: list[bytes]) -> None:
+        """Send what is there of an incomplete event as soon as nothing speaks against it."""
+        event = self._event
+        if not self._is_ordinary and self._model is None:
+            self._is_ordinary = self._looks_ordinary(bytes(event[:JUDGED_BYTES]))
+        if len(event) > MAX_EVENT_BYTES:
+            self._is_ordinary = self._is_unread = True
+        if self._is_ordinary:
+            out.append(bytes(event[self._sent :]))
+            if self._is_unread:
+                del event[:-2]  # enough to recognise its blank line
+            self._sent = len(event)
+
+
+def _plain_blank_line(event: bytearray, start: int) -> int:
+    """Where the first event ends, its blank line included, in a stream without CR; 0 if it does not."""
+    found = event.find(b"\n\n", start)
+    return found + 2 if found >= 0 else 0
+
+
+def _blank_line(event: bytearray, start: int) -> int:
+    match = _BLANK_LINE.search(event, start)
+    return match.end() if match else 0
+
+
+def renamed(event: bytes, model: str) -> bytes:
+    """An event with `model` put in where its data names one; untouched if it does not, or spans several lines."""
+    data = payload(event)
+    named = with_model_name(data, model)
+    return event if named is data else event.replace(data, named, 1)
+
+
+def payload(event: bytes) -> bytes:
+    """An event's data: its `data` lines without the name and one space, joined by LF."""
+    lines = _LINES.split(event.removeprefix(_BOM))
+    return b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
+
+
+def name(event: bytes) -> str:
+    """An event's `event` field; '' if it has none."""
+    for line in reversed(_LINES.split(event.removeprefix(_BOM))):
+        if line.startswith(b"event:"):
+            return line[6:].removeprefix(b" ").decode("utf-8", "replace")
+    return ""
