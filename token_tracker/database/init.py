@@ -104,10 +104,10 @@ def _prepare(configuration: Configuration, reset_admin: bool) -> Outcome:
 def _explained(configuration: Configuration, error: DBAPIError) -> str:
     """What the database said, in one line, beside its address without the password."""
     address = parse_url(configuration.settings.database_url.value).render_as_string(hide_password=True)
-    said = " ".join(str(error.orig).split())
+    said = " ".join(str(error.orig).split()).rstrip(".")
     return (
         f"The database at {address} could not be used: {said}. Nothing was changed. "
-        "Start it or correct DATABASE_URL, then try again."
+        "Make it reachable, or correct DATABASE_URL, and try again."
     )
 
 
