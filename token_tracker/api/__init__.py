@@ -1,0 +1,1 @@
+"""The REST API: Flask under gunicorn, JSON under /api. An edge: it translates and decides nothing."""

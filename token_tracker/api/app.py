@@ -1,0 +1,113 @@
+"""`create_app()`: the API as a WSGI application, made from the table of routes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from flask import Flask, Response, request
+from sqlalchemy import Engine
+from werkzeug.exceptions import NotFound
+
+from token_tracker.api import errors
+from token_tracker.api.routes import ROUTES
+from token_tracker.api.routing import Account, Call, Open, Route
+from token_tracker.api.tokens import AccessTokens
+from token_tracker.api.validation import read_body, read_query
+from token_tracker.database.models import User
+from token_tracker.database.session import make_engine, reading
+from token_tracker.domain.access import Role, scope_of
+
+MAX_BODY_BYTES = 262_144
+_HEADERS = {
+    "Cache-Control": "no-store",  # answers hold keys, tokens and what people used
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_PATH_FIELD = re.compile(r"\{(\w+)\}")
+
+
+def create_app(engine: Engine | None = None, secret: bytes | None = None) -> Flask:
+    """The application for gunicorn. Without arguments the settings are read; raises ConfigurationError."""
+    if engine is None or secret is None:
+        engine, secret = _configured()
+    app = Flask(__name__, static_folder=None)
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, PROVIDE_AUTOMATIC_OPTIONS=False)
+    tokens = AccessTokens(secret)
+    for route in ROUTES:
+        rule = _PATH_FIELD.sub(r"<\1>", route.path)
+        view = _view(route, engine, tokens)
+        app.add_url_rule(rule, f"{route.method} {route.path}", view, methods=[route.method], strict_slashes=False)
+    app.before_request(_refuse_nul)
+    app.after_request(_add_headers)
+    errors.register(app)
+    return app
+
+
+def _configured() -> tuple[Engine, bytes]:
+    from token_tracker.config.load import load_settings
+    from token_tracker.config.paths import secret_key
+
+    settings = load_settings()
+    return make_engine(settings.database_url.value), secret_key(settings)
+
+
+def _view(route: Route, engine: Engine, tokens: AccessTokens) -> Callable[..., Response]:
+    def view(**values: Any) -> Response:
+        call = _call(route, engine, tokens)
+        if route.query is not None:
+            values["query"] = read_query(request.args, route.query)
+        if route.body is not None:
+            values["body"] = read_body(request, route.body)
+        return _answer(route, route.handler(call, **values))
+
+    return view
+
+
+def _call(route: Route, engine: Engine, tokens: AccessTokens) -> Call:
+    at = datetime.now(UTC)
+    if isinstance(route.permission, Open):
+        return Call(engine, tokens, at)
+    account = _account(engine, tokens)
+    scope = scope_of(account.role, route.permission, user=account.user, team=account.team)
+    if scope is None:
+        raise errors.forbidden(f"The role {account.role} has no permission '{route.permission}'.")
+    return Call(engine, tokens, at, account, scope)
+
+
+def _account(engine: Engine, tokens: AccessTokens) -> Account:
+    """Who sent the token, read from the database at each request, so that a disabled account is out at once."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    user_id = tokens.user_of(token.strip()) if scheme.lower() == "bearer" else None
+    if user_id is None:
+        raise errors.not_authenticated()
+    with reading(engine) as session:
+        user = session.get(User, user_id)
+    if user is None or user.disabled_at is not None:
+        raise errors.not_authenticated()
+    return Account(user.id, Role(user.role), user.team_id)
+
+
+def _answer(route: Route, document: Any) -> Response:
+    if isinstance(document, Response):
+        return document
+    if document is None:
+        return Response(status=route.status)
+    return Response(msgspec.json.encode(document), route.status, mimetype="application/json")
+
+
+def _refuse_nul() -> None:
+    """No name of ours holds this character, and PostgreSQL cannot even be asked for it."""
+    if "\x00" in request.path:
+        raise NotFound
+
+
+def _add_headers(response: Response) -> Response:
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response

@@ -1,0 +1,105 @@
+"""Virtual keys. A change acts on the gateway within two seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import UNSET
+from sqlalchemy.orm import Session
+
+from token_tracker.api.errors import forbidden
+from token_tracker.api.routing import Call, Route
+from token_tracker.api.schemas import (
+    Key,
+    KeyChange,
+    KeyCreate,
+    KeyPage,
+    KeyQuery,
+    KeyRotate,
+    NewKey,
+    key_shown,
+    new_key_shown,
+)
+from token_tracker.database.models import User
+from token_tracker.database.session import reading, transaction
+from token_tracker.domain.access import EVERYTHING, Permission
+from token_tracker.services import keys
+
+
+def list_keys(call: Call, query: KeyQuery) -> KeyPage:
+    with reading(call.engine) as session:
+        page = keys.list_keys(
+            session, scope=call.scope, user=query.user, team=query.team, limit=query.limit, cursor=query.cursor
+        )
+        return KeyPage([key_shown(key) for key in page.items], page.next_cursor)
+
+
+def create(call: Call, body: KeyCreate) -> NewKey:
+    user = body.user or call.caller.user
+    fields: dict[str, Any] = {
+        "name": body.name,
+        "agent": body.agent or "",
+        "models": body.models,
+        "permissions": body.permissions,
+        "expires_at": body.expires_at,
+    }
+    with transaction(call.engine) as session:
+        _check_reach(call, session, user, body.team)
+        key, text = keys.create(session, user=user, team=body.team, created_by=call.caller.user, at=call.at, **fields)
+    return new_key_shown(key, text)
+
+
+def show(call: Call, key_id: str) -> Key:
+    with reading(call.engine) as session:
+        return key_shown(keys.get(session, key_id=key_id, scope=call.scope))
+
+
+def change(call: Call, key_id: str, body: KeyChange) -> Key:
+    changes: dict[str, Any] = {
+        name: getattr(body, name) for name in body.__struct_fields__ if getattr(body, name) is not UNSET
+    }
+    if "agent" in changes:
+        changes["agent"] = changes["agent"] or ""
+    with transaction(call.engine) as session:
+        return key_shown(keys.update(session, key_id=key_id, at=call.at, scope=call.scope, **changes))
+
+
+def rotate(call: Call, key_id: str, body: KeyRotate) -> NewKey:
+    with transaction(call.engine) as session:
+        key, text = keys.rotate(
+            session,
+            key_id=key_id,
+            overlap_s=body.overlap_s,
+            created_by=call.caller.user,
+            at=call.at,
+            scope=call.scope,
+        )
+    return new_key_shown(key, text)
+
+
+def revoke(call: Call, key_id: str) -> None:
+    with transaction(call.engine) as session:
+        keys.revoke(session, key_id=key_id, at=call.at, scope=call.scope)
+
+
+def _check_reach(call: Call, session: Session, user: str, team: str | None) -> None:
+    """Others' keys are for those who manage them; the answer does not tell whether such a user or team exists."""
+    if call.scope == EVERYTHING:
+        return
+    owner = session.get(User, user)
+    reached = owner is not None and call.scope.covers(user=owner.id, team=owner.team_id)
+    if not reached or team not in (None, call.caller.team):
+        raise forbidden("You may make keys only for yourself and, as a manager, for the members of your team.")
+
+
+READ, MANAGE = Permission.KEYS_READ, Permission.KEYS_MANAGE
+ROUTES = (
+    Route("GET", "/api/keys", list_keys, READ, "Keys, newest first", KeyPage, query=KeyQuery),
+    Route("POST", "/api/keys", create, MANAGE, "Make a key; its text is shown this once", NewKey, 201, body=KeyCreate),
+    Route("GET", "/api/keys/{key_id}", show, READ, "One key", Key),
+    Route("PATCH", "/api/keys/{key_id}", change, MANAGE, "Change a key", Key, body=KeyChange),
+    Route("DELETE", "/api/keys/{key_id}", revoke, MANAGE, "Revoke a key for good", status=204),
+    Route(
+        "POST", "/api/keys/{key_id}/rotate", rotate, MANAGE, "Make a successor of a key", NewKey, 201, body=KeyRotate
+    ),
+)

@@ -1,0 +1,67 @@
+"""A route as data: address, permission, what it takes and answers; the app and openapi.json are made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+import msgspec
+from sqlalchemy import Engine
+
+from token_tracker.api.tokens import AccessTokens
+from token_tracker.domain.access import EVERYTHING, Permission, Role, Scope
+
+
+class Open(Enum):
+    """Instead of a permission, for the few routes that need no account."""
+
+    TO_ALL = "open to all"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who asks."""
+
+    user: str
+    role: Role
+    team: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a handler works with. `scope` is how far the account may use the route's permission; `at` is now."""
+
+    engine: Engine
+    tokens: AccessTokens
+    at: datetime
+    account: Account | None = None
+    scope: Scope = EVERYTHING
+
+    @property
+    def caller(self) -> Account:
+        """The account; every route with a permission has one."""
+        assert self.account is not None
+        return self.account
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`handler(call, **path, query=…, body=…)` returns the document to answer, or a finished response.
+
+    `path` is written as in OpenAPI, `/api/keys/{key_id}`. `query` and `body` are schemas of what is taken; `also`
+    are media types of other answers than JSON.
+    """
+
+    method: str
+    path: str
+    handler: Callable[..., Any]
+    permission: Permission | Open
+    summary: str
+    answer: type[msgspec.Struct] | None = None
+    status: int = 200
+    query: type[msgspec.Struct] | None = None
+    body: type[msgspec.Struct] | None = None
+    also: tuple[str, ...] = ()

@@ -1,0 +1,210 @@
+"""What the API takes and answers about accounts, keys and itself. The same schemas validate and make openapi.json."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+from token_tracker.database.models import ApiKey, Team, User
+from token_tracker.domain.access import Role
+from token_tracker.services.usage import MAX_LIMIT, format_time
+
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Identity = Annotated[str, Meta(min_length=1, max_length=64)]
+Password = Annotated[str, Meta(min_length=1, max_length=1024)]
+Time = Annotated[datetime, Meta(tz=True, description="RFC 3339 with its zone: 2026-01-01T00:00:00Z")]
+Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT, description=f"1 to {MAX_LIMIT}, default 100")]
+Cursor = Annotated[str, Meta(min_length=1, max_length=1000, description="`next_cursor` of the page before")]
+Models = Annotated[list[Annotated[str, Meta(min_length=1, max_length=255)]], Meta(min_length=1, max_length=1000)]
+Permissions = Annotated[list[str], Meta(max_length=100)]
+
+
+class Input(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A body or query string."""
+
+
+class Health(Struct, frozen=True):
+    status: str
+    version: str
+    database: str
+
+
+class ErrorDetail(Struct, frozen=True):
+    field: str
+    message: str
+
+
+class ErrorBody(Struct, frozen=True):
+    code: str
+    message: str
+    details: list[ErrorDetail] = []
+
+
+class Error(Struct, frozen=True):
+    error: ErrorBody
+
+
+class Login(Input, frozen=True):
+    username: Annotated[str, Meta(max_length=200)]
+    password: Annotated[str, Meta(max_length=1024)]
+
+
+class Refresh(Input, frozen=True):
+    refresh_token: Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class Tokens(Struct, frozen=True):
+    """`expires_in`: seconds that the access token is good for. The refresh token is good once."""
+
+    access_token: str
+    refresh_token: str
+    token_type: str
+    expires_in: int
+
+
+class PageQuery(Input, frozen=True):
+    limit: Limit = 100
+    cursor: Cursor | None = None
+
+
+class KeyQuery(PageQuery, frozen=True):
+    user: Identity | None = None
+    team: Identity | None = None
+
+
+class KeyCreate(Input, frozen=True):
+    """`user` defaults to the caller, `team` to the user's own."""
+
+    name: Name
+    user: Identity | None = None
+    team: Identity | None = None
+    agent: Annotated[str, Meta(max_length=200)] | None = None
+    models: Models = field(default_factory=lambda: ["*"])
+    expires_at: Time | None = None
+    permissions: Permissions = field(default_factory=list)
+
+
+class KeyChange(Input, frozen=True):
+    """What is left out stays."""
+
+    name: Name | UnsetType = UNSET
+    agent: Annotated[str, Meta(max_length=200)] | UnsetType | None = UNSET
+    models: Models | UnsetType = UNSET
+    expires_at: Time | UnsetType | None = UNSET
+    permissions: Permissions | UnsetType = UNSET
+
+
+class KeyRotate(Input, frozen=True):
+    """For `overlap_s` seconds the old key works beside the new one."""
+
+    overlap_s: Annotated[int, Meta(ge=0)]
+
+
+class Key(Struct, frozen=True, kw_only=True):
+    """A virtual key without its text. `predecessor`: the key that it took over from in a rotation."""
+
+    id: str
+    prefix: str
+    name: str
+    user: str
+    team: str | None
+    agent: str | None
+    models: list[str]
+    permissions: list[str]
+    predecessor: str | None
+    created_at: str
+    created_by: str
+    expires_at: str | None
+    revoked_at: str | None
+
+
+class NewKey(Key, frozen=True, kw_only=True):
+    """`key` is the text to send; it is shown this once and kept nowhere."""
+
+    key: str
+
+
+class KeyPage(Struct, frozen=True):
+    items: list[Key]
+    next_cursor: str | None
+
+
+class UserCreate(Input, frozen=True):
+    username: Identity
+    password: Password
+    role: Role = Role.MEMBER
+    team: Identity | None = None
+
+
+class UserShown(Struct, frozen=True):
+    """`id` is the user name; it never changes."""
+
+    id: str
+    username: str
+    role: str
+    team: str | None
+    created_at: str
+    disabled_at: str | None
+
+
+class UserPage(Struct, frozen=True):
+    items: list[UserShown]
+    next_cursor: str | None
+
+
+class TeamCreate(Input, frozen=True):
+    """`id`, used in rows and filters, is made of the name if it is left out; it never changes."""
+
+    name: Name
+    id: Identity | None = None
+
+
+class TeamShown(Struct, frozen=True):
+    id: str
+    name: str
+    created_at: str
+
+
+class TeamPage(Struct, frozen=True):
+    items: list[TeamShown]
+    next_cursor: str | None
+
+
+def key_shown(key: ApiKey) -> Key:
+    return Key(**_key_fields(key))
+
+
+def new_key_shown(key: ApiKey, text: str) -> NewKey:
+    return NewKey(**_key_fields(key), key=text)
+
+
+def _key_fields(key: ApiKey) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "prefix": key.prefix,
+        "name": key.name,
+        "user": key.user_id,
+        "team": key.team_id,
+        "agent": key.agent or None,
+        "models": key.models,
+        "permissions": key.permissions,
+        "predecessor": key.predecessor_id,
+        "created_at": format_time(key.created_at),
+        "created_by": key.created_by,
+        "expires_at": _time(key.expires_at),
+        "revoked_at": _time(key.revoked_at),
+    }
+
+
+def user_shown(user: User) -> UserShown:
+    return UserShown(user.id, user.id, user.role, user.team_id, format_time(user.created_at), _time(user.disabled_at))
+
+
+def team_shown(team: Team) -> TeamShown:
+    return TeamShown(team.id, team.name, format_time(team.created_at))
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else format_time(at)

@@ -1,0 +1,99 @@
+"""Values from outside into schemas: every problem at once, each naming its field."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from types import UnionType
+from typing import Any, TypeVar, Union, get_origin
+
+import msgspec
+from flask import Request
+from werkzeug.datastructures import MultiDict
+
+from token_tracker.api.errors import ApiError
+from token_tracker.domain.problems import Invalid
+
+Schema = TypeVar("Schema", bound=msgspec.Struct)
+# An unescaped '+' in an address arrives as a space: 2026-01-01T00:00:00+02:00.
+_LOST_PLUS = re.compile(r"(T[0-9:.]+) ([0-9]{2}:[0-9]{2})")
+_PATH_IN_MESSAGE = re.compile(r" - at `\$(?:\.?(.*))`$")
+
+
+def read_body(request: Request, schema: type[Schema]) -> Schema:
+    """The JSON body as `schema`. Raises ApiError (415, 400) and Invalid; 413 comes from reading the request."""
+    if request.mimetype != "application/json":
+        raise ApiError(415, "unsupported_media_type", "Send the body as JSON, with 'Content-Type: application/json'.")
+    raw = request.get_data(cache=False)
+    try:
+        values = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise ApiError(400, "invalid_json", f"The body is not valid JSON: {error}.") from None
+    if not isinstance(values, dict):
+        raise ApiError(400, "invalid_json", "The body must be a JSON object.")
+    return validated(schema, values, strict=True)
+
+
+def read_query(arguments: MultiDict[str, str], schema: type[Schema]) -> Schema:
+    """The query string as `schema`, numbers read from their text. Raises Invalid."""
+    repeated = [(name, "is given more than once") for name in arguments if len(arguments.getlist(name)) > 1]
+    if repeated:
+        raise Invalid(repeated)
+    values = {name: _LOST_PLUS.sub(r"\1+\2", value) for name, value in arguments.items()}
+    return validated(schema, values, strict=False)
+
+
+def validated(schema: type[Schema], values: Mapping[str, Any], *, strict: bool) -> Schema:
+    """`values` as `schema`; raises Invalid with one problem for each field that has one."""
+    problems: list[tuple[str, str]] = []
+    accepted: dict[str, Any] = {}
+    known = _fields(schema)
+    problems += [(name, f"is not known; known are {', '.join(known)}") for name in values if name not in known]
+    for name, field in known.items():
+        if name not in values:
+            problems += [(name, "is required")] if field.required else []
+            continue
+        wanted = field.type if strict else _given(field.type)
+        try:
+            accepted[name] = msgspec.convert(values[name], wanted, strict=strict)
+            problems += [(name, text) for text in _unstorable(accepted[name])]
+        except (msgspec.ValidationError, ValueError, OverflowError) as error:
+            problems.append(_readable(name, str(error)))
+    if problems:
+        raise Invalid(problems)
+    return schema(**accepted)
+
+
+@cache
+def _fields(schema: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+    return {field.encode_name: field for field in msgspec.structs.fields(schema)}
+
+
+def _given(wanted: Any) -> Any:
+    """The type without None: in a query string 'null' is a text like any other, and what is absent is left out."""
+    return wanted.__args__[0] if isinstance(wanted, UnionType) or get_origin(wanted) is Union else wanted
+
+
+def _readable(name: str, message: str) -> tuple[str, str]:
+    """'Expected `int` >= 1 - at `$[0]`' as ('limit[0]', 'expected `int` >= 1')."""
+    match = _PATH_IN_MESSAGE.search(message)
+    place = match.group(1) if match else ""
+    separator = "." if place and not place.startswith("[") else ""
+    text = _PATH_IN_MESSAGE.sub("", message)
+    return f"{name}{separator}{place}", text[:1].lower() + text[1:]
+
+
+def _unstorable(value: Any) -> Iterator[str]:
+    """What no database of ours can hold."""
+    if isinstance(value, str) and "\x00" in value:
+        yield "must not contain the character NUL"
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _unstorable(each)
+    elif isinstance(value, datetime):
+        try:
+            value.astimezone(UTC)
+        except OverflowError:
+            yield "is out of range"
