@@ -9,9 +9,9 @@ from pathlib import Path
 from token_tracker.config.environment import read_settings, read_variables
 from token_tracker.config.problems import ConfigurationError
 from token_tracker.config.proxy_file import read_proxy_file
-from token_tracker.config.values import Configuration
+from token_tracker.config.values import Configuration, Settings
 
-__all__ = ["ConfigurationError", "load"]
+__all__ = ["ConfigurationError", "load", "load_settings"]
 
 
 def load(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Configuration:
@@ -34,3 +34,14 @@ def load(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> C
         warnings=tuple(file.warnings),
         off=tuple(file.off),
     )
+
+
+def load_settings(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Settings:
+    """The settings alone, for processes that do not need proxy.yaml. Raises ConfigurationError with every problem."""
+    environ = os.environ if environ is None else environ
+    cwd = Path.cwd() if cwd is None else cwd
+    problems: list[str] = []
+    settings = read_settings(read_variables(environ, cwd, problems), cwd, problems)
+    if problems:
+        raise ConfigurationError(problems)
+    return settings
