@@ -149,6 +149,13 @@ def test_an_entry_taken_out_of_the_file_takes_its_row_along(engine: Engine, at: 
         assert session.scalars(select(BudgetAlert)).all() == []
 
 
+def test_of_two_entries_for_the_same_the_last_counts_and_that_is_said(engine: Engine, at: datetime) -> None:
+    (warning,) = apply(engine, configuration(limits=(TEN_A_MINUTE, replace(TEN_A_MINUTE, limit=20))), at)
+    assert "gpt-3.5-turbo" in warning
+    with reading(engine) as session:
+        assert session.scalars(select(RateLimit.limit)).all() == [20]
+
+
 def test_rows_made_through_the_api_are_never_touched(engine: Engine, at: datetime) -> None:
     with transaction(engine) as session:
         made = {"source": "api", "created_at": at, "scope_type": "global", "scope_id": "", "period": "daily"}

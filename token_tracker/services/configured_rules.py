@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import TypeVar
@@ -20,9 +21,15 @@ Key = tuple[str, ...]
 
 
 def follow_rate_limits(session: Session, entries: Sequence[RateLimitEntry], at: datetime) -> list[str]:
-    """Make the rows follow the entries; answers a warning for each entry that an API-made row stands in the way of."""
+    """Make the rows follow the entries; warns of entries that an API-made row, or a later entry, stands against."""
+    counts = Counter(map(_limit_key, entries))
+    twice = [
+        f"rate_limits names {' '.join(filter(None, key))} {count} times: the last entry counts."
+        for key, count in counts.items()
+        if count > 1
+    ]
     wanted = {_limit_key(entry): entry for entry in entries}
-    return list(_follow(session, _limits(session), wanted, lambda entry: _new_limit(entry, at), _change_limit))
+    return [*twice, *_follow(session, _limits(session), wanted, lambda entry: _new_limit(entry, at), _change_limit)]
 
 
 def follow_budgets(session: Session, entries: Sequence[BudgetEntry], at: datetime) -> list[str]:
