@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 
 from token_tracker.domain.errors import Refusal, method_not_allowed, model_not_found, not_found
-from token_tracker.proxy import listing
 from token_tracker.proxy.admission import Admission
 from token_tracker.proxy.auth import authenticate
 from token_tracker.proxy.body import ClientLeft, Receive
@@ -18,6 +17,7 @@ from token_tracker.proxy.call import CallIds
 from token_tracker.proxy.client import Client
 from token_tracker.proxy.dialects import ROUTES
 from token_tracker.proxy.dialects.base import Route
+from token_tracker.proxy.dialects.models import model_body, models_body
 from token_tracker.proxy.errors import refuse
 from token_tracker.proxy.headers import split
 from token_tracker.proxy.health import Health
@@ -25,18 +25,18 @@ from token_tracker.proxy.lanes.exchange import Exchange, Floor
 
 log = logging.getLogger("token_tracker.gateway")
 Scope = dict[str, Any]
+MODELS = "/v1/models"
 _HEALTH = ("/health", "/health/live", "/health/ready")
 
 
 class Gateway:
     """One worker's application. Everything that lives longer than a call is in `floor`, `admission` and `health`."""
 
-    def __init__(self, floor: Floor, admission: Admission, health: Health, ids: CallIds, started_s: int) -> None:
+    def __init__(self, floor: Floor, admission: Admission, health: Health, ids: CallIds) -> None:
         self.floor = floor
         self.admission = admission
         self.health = health
         self._ids = ids
-        self._started_s = started_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Callable[[Any], Awaitable[None]]) -> None:
         if scope["type"] != "http":
@@ -79,31 +79,33 @@ class Gateway:
         is_read = scope["method"] in ("GET", "HEAD")
         if path in _HEALTH and is_read:
             status, answer = await self.health.answer(path)
-            await _send_json(client, status, answer, request_id)
-        elif (path == listing.PATH or path.startswith(listing.PATH + "/")) and is_read:
+            await _send_json(client, status, msgspec.json.encode(answer), request_id)
+        elif (path == MODELS or path.startswith(MODELS + "/")) and is_read:
             await _send_json(client, 200, self._models(path, scope), request_id)
-        elif path in ROUTES or path in _HEALTH or path == listing.PATH:
+        elif path in ROUTES or path in _HEALTH or path == MODELS:
             allowed = "POST" if path in ROUTES else "GET"
             refusal = method_not_allowed(scope["method"], path, allowed)
             await refuse(client, family_of(path, scope), refusal, request_id, (b"allow", allowed.encode()))
         else:
             raise not_found(path[:256])
 
-    def _models(self, path: str, scope: Scope) -> dict[str, Any]:
-        admission = self.admission
+    def _models(self, path: str, scope: Scope) -> bytes:
+        """All models that the key may use (names behind a wildcard are served, but cannot be listed), or one."""
+        admission, upstreams = self.admission, self.admission.upstreams
         key = authenticate(split(scope["headers"]).own, admission.keys, time.time_ns() // 1000)
-        anthropic = family_of(path, scope) == "anthropic"
-        name = path[len(listing.PATH) + 1 :]
+        family = family_of(path, scope)
 
         def allowed(each: str) -> bool:
             return admission.allowed(key, each)
 
+        name = path[len(MODELS) + 1 :]
         if not name:
-            return listing.model_list(admission.upstreams, allowed, self._started_s, anthropic)
-        found = listing.one_model(admission.upstreams, name, allowed, self._started_s, anthropic)
-        if found is None:
-            raise model_not_found(name[:256], admission.upstreams.nearest(name, allowed))
-        return found
+            return models_body(
+                family, [(each, upstreams.provider(each)) for each in upstreams.names() if allowed(each)]
+            )
+        if not upstreams.deployments(name) or not allowed(name):
+            raise model_not_found(name[:256], upstreams.nearest(name, allowed))
+        return model_body(family, name, upstreams.provider(name))
 
 
 def family_of(path: str, scope: Scope) -> str:
@@ -119,15 +121,13 @@ def _is_websocket(scope: Scope) -> bool:
     return any(name == b"upgrade" and value.lower() == b"websocket" for name, value in scope["headers"])
 
 
-async def _send_json(client: Client, status: int, answer: dict[str, Any], request_id: str) -> None:
-    body = msgspec.json.encode(answer)
+async def _send_json(client: Client, status: int, body: bytes, request_id: str) -> None:
     headers = [
         (b"x-tt-request-id", request_id.encode()),
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
     ]
-    await client.start(status, headers)
-    await client.finish(body)
+    await client.answer(status, headers, body)
 
 
 def websocket_refused(path: str) -> Refusal:

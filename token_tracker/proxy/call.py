@@ -75,6 +75,8 @@ class Attempt:
         reading = self.reading
         if reading.usage is not None and reading.is_final:
             return reading.usage, UsageSource.PROVIDER
+        if reading.error and reading.usage is None and not reading.output_bytes:
+            return NO_USAGE, UsageSource.NONE  # an error inside a 200
         seen_tokens = -(-reading.output_bytes // BYTES_PER_TOKEN)
         if reading.usage is not None:
             unseen = max(0, seen_tokens - reading.usage.completion_tokens)

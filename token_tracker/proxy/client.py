@@ -17,6 +17,9 @@ class Connection(Protocol):
 
     on_gone: Callable[[], None] | None
 
+    def cork(self) -> None:
+        """Hold the next write back until the one after it, which must follow without waiting for anything."""
+
     def abort(self) -> None:
         """Drop the connection together with what is still unsent."""
 
@@ -24,10 +27,21 @@ class Connection(Protocol):
 class Client:
     """One answer on its way. Writing to a client that is gone does nothing; one that takes nothing becomes gone."""
 
-    __slots__ = ("_connection", "_deadline", "_on_gone", "_send", "_stall_s", "finished", "gone", "started")
+    __slots__ = (
+        "_connection",
+        "_deadline",
+        "_has_body",
+        "_on_gone",
+        "_send",
+        "_stall_s",
+        "finished",
+        "gone",
+        "started",
+    )
 
     def __init__(self, scope: MutableMapping[str, Any], send: Any, stall_s: float) -> None:
         self._send = send
+        self._has_body = scope["method"] != "HEAD"
         self._stall_s = stall_s
         self._deadline: Deadline | None = None
         self._on_gone: Callable[[], None] | None = None
@@ -52,6 +66,13 @@ class Client:
         if not self.gone:
             self.started = True
             await self._put({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """A whole answer in one write."""
+        if self._connection is not None and body and self._has_body:
+            self._connection.cork()
+        await self.start(status, headers)
+        await self.finish(body)
 
     async def write(self, data: bytes) -> None:
         if data and not self.gone:

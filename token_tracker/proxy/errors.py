@@ -28,5 +28,4 @@ def refusal_headers(refusal: Refusal, request_id: str, length: int) -> Headers:
 async def refuse(client: Client, family: str, refusal: Refusal, request_id: str, *more: tuple[bytes, bytes]) -> None:
     """Answer with a refusal; `family` is 'openai' or 'anthropic', `more` are headers of this answer alone."""
     body = error_body(family, refusal, request_id)
-    await client.start(refusal.status, [*refusal_headers(refusal, request_id, len(body)), *more])
-    await client.finish(body)
+    await client.answer(refusal.status, [*refusal_headers(refusal, request_id, len(body)), *more], body)

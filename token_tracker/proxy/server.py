@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from types import FrameType
 
@@ -66,6 +66,9 @@ def main() -> int:
         return EXIT_PORT_IN_USE
     for name in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again when all is done: then they say nothing
         signal.signal(name, _already_handled)
+    gc.collect()
+    gc.freeze()  # what is there now stays: the collector need not look at it again
+    gc.set_threshold(20_000, 20, 50)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(serve(configuration, listener))
     return 0
@@ -101,23 +104,26 @@ def listen(address: Address) -> socket.socket:
 async def serve(configuration: Configuration, listener: socket.socket) -> None:
     """Serve on `listener` until a signal; every call has its row before this returns."""
     async with gateway(configuration) as app:
-        config = uvicorn.Config(
-            app,
-            http=GatewayProtocol,
-            ws="none",
-            lifespan="off",
-            access_log=False,
-            date_header=False,
-            server_header=False,
-            log_config=None,
-            timeout_keep_alive=75,
-            h11_max_incomplete_event_size=None,
-        )
-        server = Server(config, app)
         host, port = listener.getsockname()[:2]
         log.info("listening on %s:%s", host, port)
-        await server.serve(sockets=[listener])
+        await make_server(app).serve(sockets=[listener])
         log.info("stopped")
+
+
+def make_server(app: Gateway) -> Server:
+    config = uvicorn.Config(
+        app,
+        http=GatewayProtocol,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        proxy_headers=False,
+        date_header=False,
+        server_header=False,
+        log_config=None,
+        timeout_keep_alive=75,
+    )
+    return Server(config, app)
 
 
 class Server(uvicorn.Server):
@@ -126,6 +132,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: Gateway) -> None:
         super().__init__(config)
         self._app = app
+        self._loop = asyncio.get_running_loop()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM: calls get `shutdown_s`; SIGINT: 3 s at most; a second signal: cut now."""
@@ -136,8 +143,7 @@ class Server(uvicorn.Server):
             grace_s = min(grace_s, INTERRUPT_GRACE_S)
         self.should_exit = True
         self._app.health.stopping = True
-        loop = asyncio.get_event_loop()
-        loop.call_soon_threadsafe(loop.call_later, grace_s, self._app.stop_calls)
+        self._loop.call_soon_threadsafe(self._loop.call_later, grace_s, self._app.stop_calls)
 
 
 @contextlib.asynccontextmanager
@@ -201,7 +207,7 @@ def build(
     child = LiteLLMChild(session, child_url, upstreams.needs_litellm())
     health = Health(configuration, snapshot, child, list)
     floor = Floor(session, journal, options, evidence)
-    return Gateway(floor, admission, health, CallIds(journal.incarnation), int(time.time()))
+    return Gateway(floor, admission, health, CallIds(journal.incarnation))
 
 
 async def keep_fresh(snapshot: SnapshotReader) -> None:

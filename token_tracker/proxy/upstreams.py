@@ -88,6 +88,10 @@ class Upstreams:
         """Every name that can be listed (wildcards cannot), sorted."""
         return sorted({*self._models.exact, *self._models.aliases, *self._models.env_offers})
 
+    def provider(self, name: str) -> str:
+        """Who serves an offered name."""
+        return self.deployments(name)[0].provider
+
     def alias_of(self, name: str) -> str:
         return self._models.aliases.get(name, name)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 WHOLE_BYTES = 1 << 20  # a JSON answer up to this size is read before its headers go, so that they can name its cost
 COPY_BYTES = 64 << 20  # of a longer one so much is kept for reading its usage
-_REQUEST_IDS = ("x-request-id", "request-id", "llm_provider-x-request-id", "llm_provider-request-id")
+_REQUEST_IDS = (b"x-request-id", b"request-id")
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -26,7 +26,7 @@ async def answer(exchange: Exchange, response: aiohttp.ClientResponse) -> None:
     """Pass an upstream's answer on. Raises what reading it raises, and `JournalUnavailable`."""
     attempt = exchange.attempt
     attempt.status, headers = _head(exchange, response)
-    attempt.upstream_request_id = _request_id(response)
+    attempt.upstream_request_id = _request_id(headers)
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     is_json = kind == "application/json" or kind.endswith("+json")
     decoder = decoder_for(response.headers.get("Content-Encoding", ""))
@@ -45,11 +45,9 @@ def _head(exchange: Exchange, response: aiohttp.ClientResponse) -> tuple[int, He
     return shaper.answer_status(response.status, raw), passing.down(shaper.answer_headers(raw), request_id)
 
 
-def _request_id(response: aiohttp.ClientResponse) -> str:
-    for name in _REQUEST_IDS:
-        if value := response.headers.get(name):
-            return clean(value, NAME_CHARACTERS)
-    return ""
+def _request_id(headers: Headers) -> str:
+    found = [value for wanted in _REQUEST_IDS for name, value in headers if name == wanted and value]
+    return clean(found[0].decode("latin-1"), NAME_CHARACTERS) if found else ""
 
 
 async def _stream(exchange: Exchange, response: aiohttp.ClientResponse, headers: Headers, decoder: Decoder) -> None:
@@ -72,15 +70,15 @@ async def _stream(exchange: Exchange, response: aiohttp.ClientResponse, headers:
         if is_end:
             exchange.book(exchange.ended(saw_end=True))
         await client.write(data)
-    rest = remainder(observer, exchange.shaper)
+    rest = remainder(observer, exchange.shaper, is_clean=True)
     exchange.book(exchange.ended(observer.reading.saw_end))
     await client.finish(rest if is_plain else b"")
 
 
-def remainder(observer: StreamObserver, shaper: Shaper | None) -> bytes:
-    """What is still held back of a stream that ended."""
+def remainder(observer: StreamObserver, shaper: Shaper | None, *, is_clean: bool) -> bytes:
+    """What is still held back of a stream that ended (`is_clean`: not by a broken connection)."""
     held = observer.feed(shaper.close()) if shaper else Cut(b"")
-    rest = observer.close()
+    rest = observer.close(is_clean)
     return held.forward + held.terminal + rest.forward + rest.terminal
 
 
@@ -102,8 +100,7 @@ async def _whole(exchange: Exchange, response: aiohttp.ClientResponse, headers: 
     headers.append((b"content-length", b"%d" % len(body)))
     if end is not None and end.cost_nano_usd is not None:
         headers.append((b"x-tt-cost-usd", format_usd(end.cost_nano_usd).encode()))
-    await client.start(attempt.status, headers)
-    await client.finish(body)
+    await client.answer(attempt.status, headers, body)
 
 
 def _shaped_error(exchange: Exchange, response: aiohttp.ClientResponse, body: bytes) -> bytes:
@@ -117,8 +114,10 @@ def _shaped_error(exchange: Exchange, response: aiohttp.ClientResponse, body: by
 def _read(exchange: Exchange, body: bytes, decoder: Decoder) -> bytes:
     """Learn the usage of a whole answer; the body as the client gets it."""
     attempt = exchange.attempt
+    if exchange.shaper is not None:  # before reading: LiteLLM wraps ids and makes up a usage of zeros for images
+        body = exchange.shaper.answer_body(body)
     attempt.reading = attempt.dialect.read_body(decoder.feed(body, COPY_BYTES))
-    return body if exchange.shaper is None else exchange.shaper.answer_body(body)
+    return body
 
 
 async def _rest(

@@ -221,7 +221,7 @@ class Exchange:
             self.book(self.ended(saw_end=False), 502)
             await self._give_up(upstream_broke(self.attempt.request.model))
             return
-        rest = remainder(self.observer, self.shaper)
+        rest = remainder(self.observer, self.shaper, is_clean=False)
         self.book(self.ended(self.observer.reading.saw_end), 502)
         await self.client.write(rest)
 

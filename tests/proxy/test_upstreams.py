@@ -1,0 +1,137 @@
+"""Which deployment a name leads to, and where it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from token_tracker.config.values import Deployment, GatewayOptions, ModelTable, Secret
+from token_tracker.domain.providers import WireFormat
+from token_tracker.proxy.lanes.direct import credential_headers, direct_url, request_headers
+from token_tracker.proxy.upstreams import Upstreams, lane_of
+
+
+def deployment(name: str = "m", provider: str = "openai", **more: Any) -> Deployment:
+    fields: dict[str, Any] = {"name": name, "provider": provider, "model": name, "api_base": None, "api_key": None}
+    return Deployment(**(fields | more))
+
+
+def upstreams(**tables: Any) -> Upstreams:
+    empty: dict[str, Any] = {"exact": {}, "aliases": {}, "wildcards": {}, "env_offers": {}}
+    return Upstreams(ModelTable(**(empty | tables)), GatewayOptions(), "http://127.0.0.1:1")
+
+
+def test_lookup_goes_exact_alias_offer_wildcard_with_the_longest_prefix_first() -> None:
+    table = upstreams(
+        exact={"a": (deployment("a", model="exact"),)},
+        aliases={"nick": "a", "far": "openai/x"},
+        env_offers={"a": deployment("a", model="offer"), "b": deployment("b", model="offer")},
+        wildcards={
+            "": (deployment("*", model="*"),),
+            "openai/": (deployment("openai/*", model="*"),),
+            "openai/ft:": (deployment("openai/ft:*", model="ft:*", provider="groq"),),
+        },
+    )
+
+    def model_of(name: str) -> str:
+        return table.deployments(name)[0].model
+
+    assert model_of("a") == model_of("nick") == "exact"
+    assert model_of("b") == "b"
+    assert model_of("openai/gpt-9") == "gpt-9"
+    assert model_of("far") == "x"
+    assert table.deployments("openai/ft:mine")[0].provider == "groq"
+    assert model_of("openai/ft:mine") == "ft:mine"
+    assert model_of("whatever") == "whatever"
+    assert table.names() == ["a", "b", "far", "nick"]
+
+
+def test_a_prefix_alone_is_no_model() -> None:
+    assert upstreams(wildcards={"openai/": (deployment("openai/*", model="*"),)}).deployments("openai/") == ()
+
+
+def test_calls_are_shared_out_by_weight() -> None:
+    light, heavy = deployment(api_base="http://light", weight=1), deployment(api_base="http://heavy", weight=9)
+    choice = upstreams(exact={"m": (light, heavy)}).choice("m", WireFormat.CHAT)
+    assert choice is not None
+    picked = [choice.pick().deployment.api_base for _ in range(2000)]
+    assert 100 < picked.count("http://light") < 320  # 200 expected; these bounds are 7 standard deviations away
+
+
+def test_a_deployment_of_weight_0_is_never_picked_unless_all_are() -> None:
+    off, on = deployment(api_base="http://off", weight=0), deployment(api_base="http://on")
+    choice = upstreams(exact={"m": (off, on)}).choice("m", WireFormat.CHAT)
+    assert choice is not None and {choice.pick().deployment.api_base for _ in range(50)} == {"http://on"}
+    only = upstreams(exact={"m": (off, off)}).choice("m", WireFormat.CHAT)
+    assert only is not None and only.pick().deployment is off
+
+
+def test_the_nearest_name_is_one_that_the_key_may_use() -> None:
+    table = upstreams(exact={"gpt-4o": (deployment(),), "gpt-4o-mini": (deployment(),), "claude": (deployment(),)})
+    assert table.nearest("gtp-4o", lambda _: True) == "gpt-4o"
+    assert table.nearest("gtp-4o", lambda name: name != "gpt-4o") == "gpt-4o-mini"
+    assert table.nearest("zzzzzz", lambda _: True) is None
+
+
+def test_names_behind_a_wildcard_do_not_fill_the_memory() -> None:
+    table = upstreams(wildcards={"openai/": (deployment("openai/*", model="*"),)})
+    for n in range(5000):
+        assert table.choice(f"openai/{n}", WireFormat.CHAT) is not None
+    assert len(table._choices) <= 4096
+
+
+@pytest.mark.parametrize(
+    ("provider", "wire", "lane"),
+    [
+        ("openai", WireFormat.CHAT, "direct"),
+        ("openai", WireFormat.RESPONSES, "direct"),
+        ("openai", WireFormat.MESSAGES, "litellm"),
+        ("anthropic", WireFormat.MESSAGES, "direct"),
+        ("anthropic", WireFormat.CHAT, "litellm"),
+        ("groq", WireFormat.EMBEDDINGS, "litellm"),
+        ("openai", WireFormat.SPEECH, "litellm"),
+        ("bedrock", WireFormat.CHAT, "litellm"),
+    ],
+)
+def test_a_call_goes_directly_where_the_provider_speaks_its_format(provider: str, wire: WireFormat, lane: str) -> None:
+    assert lane_of(deployment(provider=provider), wire) == lane
+    assert lane_of(deployment(provider=provider, lane="litellm"), wire) == "litellm"
+
+
+@pytest.mark.parametrize(
+    ("provider", "base", "wire", "url"),
+    [
+        ("openai", None, WireFormat.CHAT, "https://api.openai.com/v1/chat/completions"),
+        ("openai", "http://h/v1/", WireFormat.EMBEDDINGS, "http://h/v1/embeddings"),
+        ("openai", "http://h", WireFormat.CHAT, "http://h/chat/completions"),
+        ("groq", None, WireFormat.CHAT, "https://api.groq.com/openai/v1/chat/completions"),
+        ("anthropic", None, WireFormat.MESSAGES, "https://api.anthropic.com/v1/messages"),
+        ("anthropic", "http://h", WireFormat.MESSAGES, "http://h/v1/messages"),
+        ("anthropic", "http://h/v1", WireFormat.MESSAGES, "http://h/v1/messages"),
+        ("anthropic", "http://h/v1/messages", WireFormat.MESSAGES, "http://h/v1/messages"),
+        ("ollama", None, WireFormat.CHAT, "http://localhost:11434/v1/chat/completions"),
+        ("ollama", "http://h:1/v1", WireFormat.CHAT, "http://h:1/v1/chat/completions"),
+        ("demo", None, WireFormat.MESSAGES, "http://127.0.0.1:9/v1/messages"),
+        ("demo", None, WireFormat.RESPONSES, "http://127.0.0.1:9/v1/responses"),
+    ],
+)
+def test_an_api_base_means_what_it_means_in_litellm(
+    provider: str, base: str | None, wire: WireFormat, url: str
+) -> None:
+    assert direct_url(deployment(provider=provider, api_base=base), wire, "http://127.0.0.1:9") == url
+
+
+def test_the_upstreams_key_goes_in_the_providers_own_style() -> None:
+    with_key = deployment(api_key=Secret("sk-up"))
+    assert credential_headers(with_key, WireFormat.CHAT) == (("authorization", "Bearer sk-up"),)
+    assert credential_headers(with_key, WireFormat.MESSAGES) == (("x-api-key", "sk-up"),)
+    assert credential_headers(deployment(), WireFormat.CHAT) == ()
+
+
+def test_anthropic_version_is_added_only_where_the_client_sent_none() -> None:
+    added = request_headers([], WireFormat.MESSAGES, (), None)
+    assert added == [("anthropic-version", "2023-06-01")]
+    own = [("anthropic-version", "2024-01-01")]
+    assert request_headers(own, WireFormat.MESSAGES, (), None) == own
+    assert request_headers([], WireFormat.CHAT, (), "gzip") == [("accept-encoding", "gzip")]
