@@ -141,13 +141,17 @@ def test_an_error_within_a_stream_names_nothing_of_ours(wire: WireFormat, event:
         (Failure(kind="answered", status=529), 503, 529),
         (Failure(kind="answered", status=408), 408, 504),
         (Failure(kind="unreachable"), 500, 502),
-        (Failure(kind="broken"), 500, 502),
         (Failure(kind="timeout"), 408, 504),
     ],
 )
 def test_the_status_is_the_upstreams(failure: Failure | None, litellms: int, status: int) -> None:
     headers = failed(failure) if failure else []
     assert restorer().answer_status(litellms, headers) == status
+
+
+def test_a_connection_that_broke_is_no_error_answer() -> None:
+    with pytest.raises(ConnectionResetError):
+        restorer().answer_status(500, failed(Failure(kind="broken")))
 
 
 def test_headers_of_the_upstream_come_back_and_litellms_go() -> None:
@@ -185,7 +189,7 @@ def test_an_openai_upstreams_error_reaches_an_anthropic_client_in_anthropics_sha
     }
 
 
-def test_a_lost_connection_is_said_plainly() -> None:
+def test_an_upstream_that_was_not_reached_is_said_plainly() -> None:
     body = restorer().reshape_error("openai", 502, failed(Failure(kind="unreachable")), b"", "id-1")
     assert json.loads(body)["error"]["code"] == "upstream_unreachable"
 

@@ -43,7 +43,7 @@ class Child:
 
     def is_live(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/live", timeout=2) as answer:
+            with urllib.request.urlopen(f"{self.url}/health/liveliness", timeout=2) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False

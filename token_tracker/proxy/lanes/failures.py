@@ -49,7 +49,7 @@ _OPENAI_TYPES = {
 
 
 def status_of(failure: Failure | None, status: int) -> int:
-    """The status of an answer: the upstream's own if it gave one; 502 without a connection, 504 after a time-out
+    """The status of an answer: the upstream's own if it gave one; 502 if it was not reached, 504 after a time-out
     (LiteLLM's word for that is 408)."""
     if failure is None:
         return 504 if status == 408 else status
@@ -79,7 +79,7 @@ def clean_message(message: str, internal_model: str, client_model: str, hidden: 
 
 def error_of(family: str, status: int, failure: Failure, client_model: str, request_id: str) -> bytes:
     """The error's body. `failure.message` is clean already."""
-    if failure.kind in ("unreachable", "broken") and status == 502:
+    if failure.kind == "unreachable":
         body: bytes = error_body(family, upstream_unreachable(client_model), request_id)
         return body
     message = failure.message or _default_message(status, client_model)

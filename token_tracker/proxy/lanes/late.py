@@ -44,11 +44,9 @@ async def complete_later(
 
 
 def _completed(attempt: Attempt, end: End, evidence: EvidenceLike) -> End:
-    """The same end with what LiteLLM measured; its price only where ours does not know the unit."""
+    """The same end with what LiteLLM measured."""
     usage = evidence.usage or NO_USAGE
-    cost = attempt.cost(usage, UsageSource.PROVIDER)
-    if cost.source is CostSource.UNPRICED and evidence.cost_usd is not None:
-        cost = Cost(to_nano_usd(evidence.cost_usd), CostSource.LITELLM)
+    cost = _cost(attempt, usage, evidence)
     return structs.replace(
         end,
         tokens=tokens_of(usage),
@@ -57,3 +55,16 @@ def _completed(attempt: Attempt, end: End, evidence: EvidenceLike) -> End:
         cost_source=cost.source.value,
         price_version=cost.version,
     )
+
+
+def _cost(attempt: Attempt, usage: Usage, evidence: EvidenceLike) -> Cost:
+    """Ours where it can count what was consumed. LiteLLM's, from the same price file, where that lists other units
+    (characters, images) or nothing; never against a price of the user's own, which LiteLLM does not know."""
+    cost = attempt.cost(usage, UsageSource.PROVIDER)
+    if evidence.usage is None and cost.source is CostSource.PRICED:
+        cost = Cost(None, CostSource.UNPRICED)  # no count is not a count of zero
+    price = attempt.price.price
+    is_users_own = price is not None and price.source != "file"
+    if cost.source is CostSource.UNPRICED and evidence.cost_usd is not None and not is_users_own:
+        return Cost(to_nano_usd(evidence.cost_usd), CostSource.LITELLM)
+    return cost

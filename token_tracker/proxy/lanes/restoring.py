@@ -44,8 +44,15 @@ class Restorer:
     # Whole answers
 
     def answer_status(self, status: int, headers: Iterable[tuple[bytes, bytes]] = ()) -> int:
-        """The upstream's own status where LiteLLM changed it; a time-out is 504, a lost connection 502."""
-        return failures.status_of(_failure(headers), status)
+        """The upstream's own status where LiteLLM changed it; a time-out is 504, an upstream not reached 502.
+
+        Raises ConnectionResetError where the connection broke before anything of the answer came: for the books that
+        is no error answer, as the upstream may have billed the call.
+        """
+        failure = _failure(headers)
+        if failure is not None and failure.kind == "broken":
+            raise ConnectionResetError("the upstream's connection broke")
+        return failures.status_of(failure, status)
 
     def answer_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> _Headers:
         """Without LiteLLM's own; the upstream's request id, Retry-After and rate limits under their own names."""

@@ -18,7 +18,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 # Filled in by the callback's failure hook, which runs in the request's context; the guard sends it as a header.
 failed: ContextVar[list[Failure]] = ContextVar("failed")
 
-LIVE_PATH = "/live"
+LIVE_PATH = "/health/liveliness"
 ROUTES = frozenset(
     {
         "/v1/chat/completions",
