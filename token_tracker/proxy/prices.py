@@ -16,7 +16,7 @@ class PublishedPrices(Protocol):
     """What the snapshot offers here."""
 
     @property
-    def version(self) -> int: ...
+    def made_at_us(self) -> int: ...
 
     def price(self, source: str, name: str) -> PriceRecord | None: ...
 
@@ -30,9 +30,9 @@ class PriceBook:
 
     def choice(self, target: Target) -> Choice:
         """The price of a target's calls now; a change made through the API counts from the next snapshot on."""
-        if target.price is None or target.price_version != self._published.version:
+        if target.price is None or target.price_from_us != self._published.made_at_us:
             target.price = self._choose(target.deployment)
-            target.price_version = self._published.version
+            target.price_from_us = self._published.made_at_us
         return target.price
 
     def _choose(self, deployment: Deployment) -> Choice:

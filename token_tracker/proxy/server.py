@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from types import FrameType
 
@@ -24,6 +25,7 @@ from token_tracker.proxy.admission import Admission
 from token_tracker.proxy.app import Gateway
 from token_tracker.proxy.books.journal import Journal
 from token_tracker.proxy.books.snapshot import SnapshotReader
+from token_tracker.proxy.books.status import recorder_problems, status_path
 from token_tracker.proxy.call import CallIds
 from token_tracker.proxy.health import Health, LiteLLMChild
 from token_tracker.proxy.lanes.exchange import Floor, MarkingRequest
@@ -205,20 +207,14 @@ def build(
         silence_s=options.client_stall_s,
     )
     child = LiteLLMChild(session, child_url, upstreams.needs_litellm())
-    health = Health(configuration, snapshot, child, list)
+    recorder = status_path(configuration.settings)
+    health = Health(configuration, snapshot, child, lambda: recorder_problems(recorder, time.time_ns() // 1000))
     floor = Floor(session, journal, options, evidence)
     return Gateway(floor, admission, health, CallIds(journal.incarnation))
 
 
 async def keep_fresh(snapshot: SnapshotReader) -> None:
-    """Look for a newer snapshot twice a second; a broken one is reported once and the last good one kept."""
-    said = False
+    """Look for a newer snapshot twice a second, so that a change made through the API acts within 2 s in all."""
     while True:
         await asyncio.sleep(SNAPSHOT_LOOK_S)
-        try:
-            snapshot.refresh()
-            said = False
-        except (OSError, ValueError) as error:
-            if not said:
-                log.error("the snapshot cannot be read, the last one stays in use: %s", error)
-                said = True
+        snapshot.refresh()

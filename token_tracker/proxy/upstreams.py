@@ -23,7 +23,7 @@ REMEMBERED_NAMES = 4096
 class Target:
     """One deployment as one wire format reaches it. `url` is None on the translated lane, which makes its own.
 
-    `price` is remembered here by the price book, together with the snapshot's version that it was chosen from.
+    `price` is remembered here by the price book, with the time of the snapshot that it was chosen from.
     """
 
     deployment: Deployment
@@ -35,7 +35,7 @@ class Target:
     idle_timeout_s: float
     on_disconnect: str | None  # 'drain' | 'cancel'; None: drained unless it costs nothing
     price: pricing.Choice | None = None
-    price_version: int = -1
+    price_from_us: int = -1
 
 
 @dataclass(frozen=True, slots=True)
