@@ -39,6 +39,9 @@ def test_the_right_password_opens_and_all_else_does_not(with_dora: Engine) -> No
         ("nobody", PASSWORD),
         ("", ""),
         ("Dora", PASSWORD),
+        ("do\0ra", PASSWORD),
+        ("\ud800", PASSWORD),
+        ("dora", "\ud800"),
     ]
     assert [authenticate(with_dora, *pair) for pair in wrong] == [None] * len(wrong)
 
@@ -83,6 +86,8 @@ def test_passwords_are_argon2id_with_a_salt_of_their_own(with_dora: Engine, at: 
 
 
 def test_all_that_is_wrong_with_a_new_user_is_said_at_once(people: Engine, at: datetime) -> None:
+    with transaction(people) as session, pytest.raises(Invalid, match="not valid Unicode"):
+        accounts.create_user(session, name="emil", password="\ud800" * 9, role="member", at=at)
     with transaction(people) as session, pytest.raises(Invalid) as refused:
         accounts.create_user(session, name="a b", password="short", role="king", team="blue", at=at)
     assert [field for field, _ in refused.value.problems] == ["name", "password", "role", "team"]

@@ -212,3 +212,19 @@ def test_a_wrong_overlap_is_refused(people: Engine, at: datetime, overlap_s: obj
     key, _ = make(people, at)
     with transaction(people) as session, pytest.raises(Invalid, match="overlap_s"):
         keys.rotate(session, key_id=key.id, overlap_s=overlap_s, created_by="ann", at=at)
+
+
+@pytest.mark.parametrize("text_from_outside", ["a\0b", "\ud800"])
+def test_text_that_no_database_takes_is_refused_like_any_other(
+    people: Engine, at: datetime, text_from_outside: str
+) -> None:
+    with transaction(people) as session:
+        with pytest.raises(NotFound):
+            keys.get(session, key_id=text_from_outside)
+        with pytest.raises(NotFound):
+            keys.revoke(session, key_id=text_from_outside, at=at)
+        with pytest.raises(Invalid):
+            keys.list_keys(session, user=text_from_outside)
+    with pytest.raises(Invalid) as refused:
+        make(people, at, text_from_outside, name=text_from_outside, team=text_from_outside, models=[text_from_outside])
+    assert sorted(field for field, _ in refused.value.problems) == ["models", "name", "team", "user"]

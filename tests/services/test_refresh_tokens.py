@@ -62,7 +62,7 @@ def test_of_many_who_use_one_token_at_once_one_succeeds(people: Engine, at: date
     assert rotate(people, won[0], at) is None  # the second use ended the login
 
 
-@pytest.mark.parametrize("token", ["", "unknown", "x" * 10_000])
+@pytest.mark.parametrize("token", ["", "unknown", "\ud800", "x" * 10_000])
 def test_an_unknown_token_is_worth_nothing(people: Engine, at: datetime, token: str) -> None:
     assert rotate(people, token, at) is None
 

@@ -22,7 +22,7 @@ def create_user(
     problems = checks.identity("name", name) + passwords.problems("password", password)
     if role not in tuple(Role):
         problems.append(("role", f"must be one of {', '.join(Role)}"))
-    if team is not None and (not isinstance(team, str) or session.get(Team, team) is None):
+    if team is not None and find_team(session, team) is None:
         problems.append(("team", f"there is no team '{team}'"))
     if problems:
         raise Invalid(problems)
@@ -33,7 +33,7 @@ def create_user(
 
 def get_user(session: Session, *, user_id: str, scope: Scope = EVERYTHING) -> User:
     """Raises NotFound, also for a user outside `scope`."""
-    user = session.get(User, user_id)
+    user = find_user(session, user_id)
     if user is None or not scope.covers(user=user.id, team=user.team_id):
         raise NotFound("user", user_id)
     return user
@@ -64,7 +64,7 @@ def set_password(session: Session, *, user_id: str, password: str) -> User:
 def authenticate(session: Session, *, username: str, password: str) -> User | None:
     """The account if the password is right and it is not disabled; one answer, after the same work, for all else."""
     passwords.warm_up()
-    user = session.get(User, username)
+    user = find_user(session, username)
     right = passwords.matches(password, user.password_hash if user is not None else None)
     return user if user is not None and right and user.disabled_at is None else None
 
@@ -80,7 +80,7 @@ def create_team(session: Session, *, team_id: str, name: str, at: datetime) -> T
 
 def get_team(session: Session, *, team_id: str) -> Team:
     """Raises NotFound."""
-    team = session.get(Team, team_id)
+    team = find_team(session, team_id)
     if team is None:
         raise NotFound("team", team_id)
     return team
@@ -89,6 +89,16 @@ def get_team(session: Session, *, team_id: str) -> Team:
 def list_teams(session: Session, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[Team]:
     """Teams, newest first. Raises Invalid (limit, cursor)."""
     return newest_first(session, select(Team), Team, limit=limit, cursor=cursor)
+
+
+def find_user(session: Session, user_id: object) -> User | None:
+    """The account of that id; None for anything else, whatever was sent."""
+    return session.get(User, user_id) if checks.may_be_stored(user_id) else None
+
+
+def find_team(session: Session, team_id: object) -> Team | None:
+    """The team of that id; None for anything else, whatever was sent."""
+    return session.get(Team, team_id) if checks.may_be_stored(team_id) else None
 
 
 def _add(session: Session, row: User | Team, taken: str) -> None:

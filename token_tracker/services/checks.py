@@ -19,6 +19,11 @@ def text(field: str, value: object, *, at_most: int, may_be_empty: bool = False)
     return [] if value.isprintable() else [(field, "must not contain line breaks or control characters")]
 
 
+def may_be_stored(value: object) -> bool:
+    """Whether a database can be asked for this text at all: PostgreSQL takes no NUL, neither takes half characters."""
+    return isinstance(value, str) and value.isprintable()
+
+
 def identity(field: str, value: object) -> Problems:
     """A name that is used as an id in rows, filters and addresses."""
     if isinstance(value, str) and _IDENTITY.fullmatch(value):

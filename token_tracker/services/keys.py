@@ -10,10 +10,11 @@ from typing import Any, TypedDict, Unpack
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from token_tracker.database.models import ApiKey, Team, User
+from token_tracker.database.models import ApiKey
 from token_tracker.domain.access import EVERYTHING, Scope
 from token_tracker.domain.problems import Conflict, Invalid, NotFound
 from token_tracker.services import checks
+from token_tracker.services.accounts import find_team, find_user
 from token_tracker.services.pages import DEFAULT_LIMIT, Page, newest_first
 
 TEXT_PREFIX = "sk-tt-"
@@ -61,10 +62,10 @@ def create(
     problems = _problems(fields, at)
     if "name" not in fields:
         problems.append(("name", "is required"))
-    owner = session.get(User, user) if isinstance(user, str) else None
+    owner = find_user(session, user)
     if owner is None or owner.disabled_at is not None:
         problems.append(("user", f"there is no active user '{user}'"))
-    if team is not None and (not isinstance(team, str) or session.get(Team, team) is None):
+    if team is not None and find_team(session, team) is None:
         problems.append(("team", f"there is no team '{team}'"))
     if problems or owner is None:
         raise Invalid(problems)
@@ -73,7 +74,7 @@ def create(
 
 def get(session: Session, *, key_id: str, scope: Scope = EVERYTHING) -> ApiKey:
     """Raises NotFound, also for a key outside `scope`."""
-    return _found(key_id, session.get(ApiKey, key_id), scope)
+    return _found(session, key_id, scope)
 
 
 def list_keys(
@@ -85,7 +86,9 @@ def list_keys(
     limit: int = DEFAULT_LIMIT,
     cursor: str | None = None,
 ) -> Page[ApiKey]:
-    """Keys within `scope`, revoked and expired ones included, newest first. Raises Invalid (limit, cursor)."""
+    """Keys within `scope`, revoked and expired ones included, newest first. Raises Invalid."""
+    if problems := [(name, "is no name") for name, value in (("user", user), ("team", team)) if not _may_filter(value)]:
+        raise Invalid(problems)
     statement = select(ApiKey)
     for owner in {scope.user, user} - {None}:
         statement = statement.where(ApiKey.user_id == owner)
@@ -184,11 +187,16 @@ def _problems(fields: KeyFields, at: datetime) -> checks.Problems:
     return problems
 
 
+def _may_filter(value: str | None) -> bool:
+    return value is None or checks.may_be_stored(value)
+
+
 def _locked(session: Session, key_id: str, scope: Scope) -> ApiKey:
-    return _found(key_id, session.get(ApiKey, key_id, with_for_update=True), scope)
+    return _found(session, key_id, scope, locked=True)
 
 
-def _found(key_id: str, key: ApiKey | None, scope: Scope) -> ApiKey:
+def _found(session: Session, key_id: str, scope: Scope, *, locked: bool = False) -> ApiKey:
+    key = session.get(ApiKey, key_id, with_for_update=locked) if checks.may_be_stored(key_id) else None
     if key is None or not scope.covers(user=key.user_id, team=key.team_id):
         raise NotFound("key", key_id)
     return key

@@ -19,7 +19,7 @@ _GENERATED_LENGTH = 24  # 118 bits
 def problems(field: str, password: object) -> Problems:
     if not isinstance(password, str) or not MIN_LENGTH <= len(password) <= MAX_LENGTH:
         return [(field, f"must have {MIN_LENGTH} to {MAX_LENGTH} characters")]
-    return []
+    return [] if _bytes(password).decode(errors="ignore") == password else [(field, "is not valid Unicode")]
 
 
 def generate() -> str:
@@ -29,7 +29,7 @@ def generate() -> str:
 
 def hashed(password: str) -> str:
     """The argon2id hash with its salt and parameters, as text."""
-    return _hasher().hash(password)
+    return _hasher().hash(_bytes(password))
 
 
 def matches(password: str, password_hash: str | None) -> bool:
@@ -37,7 +37,7 @@ def matches(password: str, password_hash: str | None) -> bool:
     from argon2.exceptions import InvalidHashError, VerificationError
 
     try:
-        verified = _hasher().verify(password_hash or _nobody(), password[:MAX_LENGTH])
+        verified = _hasher().verify(password_hash or _nobody(), _bytes(password[:MAX_LENGTH]))
     except (VerificationError, InvalidHashError):
         return False
     return verified and password_hash is not None and len(password) <= MAX_LENGTH
@@ -46,6 +46,11 @@ def matches(password: str, password_hash: str | None) -> bool:
 def warm_up() -> None:
     """Make the hash that unknown accounts are checked against, so that the first such login is like all others."""
     _nobody()
+
+
+def _bytes(password: str) -> bytes:
+    """Never fails: JSON may bring half a character, which only has to be a wrong password."""
+    return password.encode("utf-8", "surrogatepass")
 
 
 @cache

@@ -65,4 +65,4 @@ def _add(session: Session, family: str, user_id: str, at: datetime, expires_at: 
 
 
 def _hash(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
