@@ -1,0 +1,79 @@
+"""Books one journal directory into the ledger, batch by batch: nothing is lost and nothing comes twice."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from token_tracker.database.session import reading, transaction
+from token_tracker.proxy.books.rows import ledger_row
+from token_tracker.proxy.books.tails import Batch, Tails
+from token_tracker.services import journal_offsets
+from token_tracker.services.booking import book
+from token_tracker.services.outage import Attempts, Outage
+
+BATCH_ROWS = 500
+LOOK_S = 0.05
+
+
+class Bookkeeper:
+    """Books one journal directory, batch by batch. For one thread; `wait_s` is how long to pause after a `step`."""
+
+    def __init__(self, engine: Engine, journal: Path, outage: Outage) -> None:
+        self.last_commit_us = 0
+        self._engine, self._journal = engine, journal
+        self._attempts = Attempts(outage, "booking")
+        self._offsets: dict[str, int] = {}
+        self._tails = Tails(journal, self._offsets)
+        self._has_offsets = False
+        self._pending: Batch | None = None  # taken from the journal, not committed yet
+        self._removed: list[str] = []  # deleted segments whose offsets are still to be forgotten
+
+    @property
+    def wait_s(self) -> float:
+        return self._attempts.wait_s or LOOK_S
+
+    def step(self) -> bool:
+        """Book the next batch; True if there was one and it is committed. Without a database nothing is lost: the
+        same batch is tried again."""
+        self._tails.look()
+        with self._attempts:
+            return self._book_next()
+        return False
+
+    def unbooked_bytes(self) -> int:
+        return self._tails.unbooked_bytes()
+
+    def close(self) -> None:
+        self._tails.close()
+
+    def _book_next(self) -> bool:
+        if not self._has_offsets:
+            self._resume()
+        batch = self._pending = self._pending or self._tails.next_batch(BATCH_ROWS)
+        self._commit(batch)
+        self._pending = None
+        return bool(batch.ends)
+
+    def _resume(self) -> None:
+        with reading(self._engine) as session:
+            offsets = journal_offsets.load(session)
+        for name, offset in offsets.items():
+            segment = self._journal / name
+            if segment.exists():
+                self._offsets[name] = offset
+            elif segment.parent.is_dir():  # else it is another node's
+                self._removed.append(name)
+        self._has_offsets = True
+
+    def _commit(self, batch: Batch) -> None:
+        at = datetime.now(UTC)
+        if batch.ends or batch.offsets or self._removed:
+            with transaction(self._engine) as session:
+                book(session, [ledger_row(end) for end in batch.ends], at=at)
+                journal_offsets.save(session, batch.offsets, at=at)
+                journal_offsets.forget(session, self._removed)
+            self.last_commit_us = int(at.timestamp() * 1_000_000)
+        self._removed = self._tails.booked()

@@ -1,0 +1,148 @@
+"""The recorder: one process per data directory that books the journal and publishes the snapshot."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from token_tracker.config import paths
+from token_tracker.config.load import ConfigurationError, load
+from token_tracker.config.values import Settings
+from token_tracker.database.session import DatabaseUrlError, make_engine
+from token_tracker.proxy.books.bookkeeper import Bookkeeper
+from token_tracker.proxy.books.publisher import Publisher
+from token_tracker.proxy.books.segments import remove_leftovers
+from token_tracker.proxy.books.status import RecorderStatus, status_path, write_recorder_status
+from token_tracker.services.outage import Attempts, Outage
+
+log = logging.getLogger("token_tracker.recorder")
+
+EXIT_CONFIGURATION = 2
+EXIT_ALREADY_RUNNING = 5
+PUBLISH_S = 0.5
+STATUS_S = 1.0
+DRAIN_S = 2.0
+LOCK_WAIT_MS = 2_000
+STATEMENT_TIMEOUT_MS = 10_000
+
+
+class Recorder:
+    """Books in the calling thread and publishes in another, so that neither waits for the other's database work."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._outage = Outage("calls go on and are kept in the journal")
+        self._bookkeeper = Bookkeeper(engine, paths.journal_dir(settings), self._outage)
+        self._publisher = Publisher(engine, paths.snapshot_path(settings))
+        self._status_path = status_path(settings)
+        self._status_due_s = 0.0
+        self._reported_problem = ""
+        self._file_problem = ""
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop`; then what lies in the journal is booked, as far as that takes no longer than 2 s."""
+        publishing = threading.Thread(target=self._publish, args=(stop,), name="publisher", daemon=True)
+        publishing.start()
+        while not stop.is_set():
+            if not self._bookkeeper.step():
+                stop.wait(self._bookkeeper.wait_s)
+            self._report()
+        give_up_s = time.monotonic() + DRAIN_S
+        while self._bookkeeper.step() and time.monotonic() < give_up_s:
+            pass
+        self._status_due_s = 0.0
+        self._report()
+        self._bookkeeper.close()
+        publishing.join(timeout=DRAIN_S)
+
+    def _publish(self, stop: threading.Event) -> None:
+        attempts = Attempts(self._outage, "publishing")
+        while not stop.is_set():
+            with attempts:
+                self._publish_once()
+            stop.wait(attempts.wait_s or PUBLISH_S)
+
+    def _publish_once(self) -> None:
+        try:
+            self._publisher.publish(datetime.now(UTC))
+        except OSError as error:
+            if not self._file_problem:
+                log.error("the snapshot cannot be written, gateways keep the last one: %s", error)
+            self._file_problem = f"the snapshot cannot be written: {error}"
+        else:
+            self._file_problem = ""
+
+    def _report(self) -> None:
+        """Write the status file: every second, and at once when the problem changed."""
+        problem = self._outage.problem or self._file_problem
+        if problem == self._reported_problem and time.monotonic() < self._status_due_s:
+            return
+        self._status_due_s = time.monotonic() + STATUS_S
+        self._reported_problem = problem
+        status = RecorderStatus(
+            pid=os.getpid(),
+            updated_at_us=time.time_ns() // 1000,
+            last_commit_us=self._bookkeeper.last_commit_us,
+            backlog_bytes=self._bookkeeper.unbooked_bytes(),
+            is_database_ok=not self._outage.problem,
+            problem=problem,
+        )
+        try:
+            write_recorder_status(self._status_path, status)
+        except OSError as error:
+            log.error("the recorder's status cannot be written: %s", error)
+
+
+def claim_directory(path: Path) -> int | None:
+    """The descriptor of a lock that ends with this process; None if another recorder holds it."""
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT; gives the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        settings = load().settings
+        engine = make_engine(
+            settings.database_url.value, lock_wait_ms=LOCK_WAIT_MS, statement_timeout_ms=STATEMENT_TIMEOUT_MS
+        )
+    except (ConfigurationError, DatabaseUrlError) as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIGURATION
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = claim_directory(settings.data_dir / "recorder.lock")
+    if lock is None:
+        print(
+            f"Another recorder already books {settings.data_dir}: this one ends and changed nothing. Stop the other "
+            "one, or give this installation a TOKEN_TRACKER_DATA_DIR of its own.",
+            file=sys.stderr,
+        )
+        return EXIT_ALREADY_RUNNING
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _signal, _frame: stop.set())
+    remove_leftovers(paths.journal_dir(settings))
+    log.info("booking %s", paths.journal_dir(settings))
+    Recorder(engine, settings).run(stop)
+    engine.dispose()
+    os.close(lock)
+    log.info("stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

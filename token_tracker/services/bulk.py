@@ -1,0 +1,61 @@
+"""Many rows in one statement, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Table, bindparam, func, literal_column, select
+from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.orm import Session
+
+Row = Mapping[str, Any]
+_encoder = msgspec.json.Encoder()
+
+
+def claim(session: Session, table: Table, rows: Sequence[Row]) -> set[str]:
+    """Insert rows that are not there yet; the primary keys (one text column) of those that this call inserted."""
+    (key,) = table.primary_key.columns
+    insert, parameters = _insert(session, table, rows)
+    return set(session.scalars(insert.on_conflict_do_nothing(index_elements=[key]).returning(key), parameters))
+
+
+def insert_missing(session: Session, table: Table, rows: Sequence[Row]) -> None:
+    """Insert rows; those whose primary key stands already are left as they are."""
+    insert, parameters = _insert(session, table, rows)
+    session.execute(insert.on_conflict_do_nothing(index_elements=[*table.primary_key.columns]), parameters)
+
+
+def add_up(session: Session, table: Table, rows: Sequence[Row], sums: Sequence[str]) -> None:
+    """Insert rows; where the primary key stands already, add the columns `sums` to it. No key may come twice."""
+    insert, parameters = _insert(session, table, rows)
+    added = {name: table.c[name] + insert.excluded[name] for name in sums}
+    session.execute(insert.on_conflict_do_update(index_elements=[*table.primary_key.columns], set_=added), parameters)
+
+
+def replace(session: Session, table: Table, rows: Sequence[Row], values: Sequence[str]) -> None:
+    """Insert rows; where the primary key stands already, the columns `values` become those given."""
+    insert, parameters = _insert(session, table, rows)
+    given = {name: insert.excluded[name] for name in values}
+    session.execute(insert.on_conflict_do_update(index_elements=[*table.primary_key.columns], set_=given), parameters)
+
+
+def _insert(session: Session, table: Table, rows: Sequence[Row]) -> tuple[SqliteInsert | PostgresqlInsert, Any]:
+    """The statement and its parameters.
+
+    PostgreSQL gets all rows as one JSON text: five times faster than as many thousand single values (measured with
+    500 rows of 38 columns), as the statement stays the same and nothing is quoted value by value.
+    """
+    if session.get_bind().dialect.name == "sqlite":
+        return sqlite_insert(table), list(rows)
+    names = list(rows[0])
+    columns = [table.c[name] for name in names]
+    record = func.json_populate_recordset(literal_column(f"NULL::{table.name}"), bindparam("rows")).table_valued(
+        *(column.name for column in columns), name="given"
+    )
+    statement = postgresql_insert(table).from_select(columns, select(*(record.c[column.name] for column in columns)))
+    return statement, {"rows": _encoder.encode(rows).decode()}
