@@ -29,8 +29,10 @@ def _collect(value: object, found: dict[str, None]) -> None:
 
 
 def expand(value: object, variables: Mapping[str, str]) -> object:
-    """A copy of `value` with every variable put in; all of `references(value)` must be set."""
+    """A copy of `value` with every variable put in; a text that needs one that is not set becomes None."""
     if isinstance(value, str):
+        if any(name not in variables for name in references(value)):
+            return None
         litellm = _LITELLM.match(value)
         return variables[litellm[1]] if litellm else _REFERENCE.sub(lambda match: variables[match[1]], value)
     if isinstance(value, Mapping):

@@ -106,7 +106,7 @@ def _filled(
             problems.append(f"{key} holds a '${{' that is no reference: write ${{NAME}} and nothing else in it.")
         unset = [name for name in references(value) if name not in variables] if key != "model_list" else []
         problems.extend(f"{key} uses {name}, which is not set: set it, or take it out of the file." for name in unset)
-        filled[key] = value if key == "model_list" or unset else expand(value, variables)
+        filled[key] = value if key == "model_list" else expand(value, variables)
     return filled
 
 

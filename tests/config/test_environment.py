@@ -1,0 +1,130 @@
+"""Settings: where they come from, what they default to, and what is said of wrong ones."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.config.files import Files
+from token_tracker.config.environment import DEFAULTS, PROVIDER_KEYS
+from token_tracker.config.values import Address
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_setting_has_the_default_of_the_contract(files: Files) -> None:
+    settings = files.load().settings
+    assert settings.proxy == Address("127.0.0.1", 8000)
+    assert settings.api == Address("127.0.0.1", 5000)
+    assert settings.dashboard == Address("127.0.0.1", 8050)
+    assert settings.config_path == files.directory / "config" / "proxy.yaml"
+    assert settings.data_dir == files.directory / "data"
+    assert settings.database_url.value == f"sqlite:///{files.directory}/data/token_tracker.db"
+    assert settings.secret_key is None
+    assert settings.admin_password is None
+    assert settings.max_body_bytes == 33554432
+    assert settings.journal_sync_ms == 100
+    assert settings.retention_days is None
+
+
+def test_dotenv_is_read_and_the_environment_wins_over_it(files: Files) -> None:
+    (files.directory / ".env").write_text("TOKEN_TRACKER_API_PORT=5001\nexport TOKEN_TRACKER_PROXY_PORT='8001'\n")
+    settings = files.load(TOKEN_TRACKER_PROXY_PORT="8002").settings
+    assert (settings.api.port, settings.proxy.port) == (5001, 8002)
+
+
+def test_an_empty_value_counts_as_unset(files: Files) -> None:
+    (files.directory / ".env").write_text("TOKEN_TRACKER_API_PORT=5001\nTOKEN_TRACKER_RETENTION_DAYS=\nDATABASE_URL\n")
+    settings = files.load(TOKEN_TRACKER_API_PORT="", DATABASE_URL="").settings
+    assert settings.api.port == 5001
+    assert settings.retention_days is None
+    assert settings.database_url.value.startswith("sqlite:///")
+
+
+def test_a_dollar_in_dotenv_is_no_reference(files: Files) -> None:
+    (files.directory / ".env").write_text("A=x\nTOKEN_TRACKER_ADMIN_PASSWORD='pa${A}ss$A'\n")
+    password = files.load().settings.admin_password
+    assert password is not None
+    assert password.value == "pa${A}ss$A"
+
+
+def test_an_unknown_setting_names_the_nearest(files: Files) -> None:
+    (files.directory / ".env").write_text("TOKEN_TRACKER_RETENTION_DAY=3\n")
+    assert files.problems(TOKEN_TRACKER_PORXY_PORT="8000") == [
+        "TOKEN_TRACKER_PORXY_PORT is no setting of Token Tracker. Did you mean 'TOKEN_TRACKER_PROXY_PORT'?",
+        "TOKEN_TRACKER_RETENTION_DAY is no setting of Token Tracker. Did you mean 'TOKEN_TRACKER_RETENTION_DAYS'?",
+    ]
+
+
+def test_all_problems_of_environment_and_file_come_together(files: Files) -> None:
+    problems = files.problems(
+        "budgets: {total: 1}\n",
+        TOKEN_TRACKER_API_PORT="http",
+        TOKEN_TRACKER_MAX_BODY_SIZE="-1",
+        TOKEN_TRACKER_RETENTION_DAYS="0",
+        TOKEN_TRACKER_DASHBOARD_PORT="8000",
+        DATABASE_URL="mysql://me:hunter2@db/x",
+        TOKEN_TRACKER_SECRET_KEY="hunter2",
+    )
+    for name in (
+        "API_PORT",
+        "MAX_BODY_SIZE",
+        "RETENTION_DAYS",
+        "DASHBOARD_PORT",
+        "DATABASE_URL",
+        "SECRET_KEY",
+        "budgets",
+    ):
+        assert any(name in problem for problem in problems), name
+    assert len(problems) == 7
+    assert "hunter2" not in str(problems)
+
+
+def test_a_broken_line_of_dotenv_is_named_without_its_text(files: Files) -> None:
+    (files.directory / ".env").write_text("A=1\nhunter2 is my 'password\n")
+    assert files.problems() == [".env, line 2, is not of the form NAME=value."]
+
+
+def test_a_missing_file_is_named_with_the_remedy(files: Files) -> None:
+    (named,) = files.problems(TOKEN_TRACKER_CONFIG="elsewhere.yaml")
+    assert "elsewhere.yaml does not exist" in named
+    assert "TOKEN_TRACKER_CONFIG" in named
+    (files.directory / "config" / "proxy.yaml").unlink()
+    (default,) = files.problems()
+    assert "config/proxy.yaml does not exist" in default
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:///x.db", "postgresql://u:p@h:5432/d", "postgres://h/d", "postgresql+psycopg2://h/d"]
+)
+def test_databases_that_are_known_are_taken_as_they_are(files: Files, url: str) -> None:
+    assert files.load(DATABASE_URL=url).settings.database_url.value == url
+
+
+def test_a_secret_does_not_show_itself(files: Files) -> None:
+    configuration = files.load(
+        "model_list: [{model_name: a, litellm_params: {model: openai/a, api_key: '${OPENAI_API_KEY}', x: '${OTHER}'}}]",
+        OPENAI_API_KEY="hunter2",
+        OTHER="hunter2",
+        DATABASE_URL="postgresql://u:hunter2@h/d",
+        TOKEN_TRACKER_ADMIN_PASSWORD="hunter2",
+        TOKEN_TRACKER_SECRET_KEY="hunter2" * 8,
+    )
+    assert "hunter2" not in repr(configuration)
+    assert configuration.models.exact["a"][0].litellm_params == {"x": "hunter2"}
+
+
+def test_the_example_file_names_exactly_the_settings_that_exist() -> None:
+    lines = re.findall(r"^#? ?([A-Z][A-Z0-9_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    assert dict(lines) == {**DEFAULTS, **dict.fromkeys(PROVIDER_KEYS, "")}
+
+
+def test_the_table_in_the_docs_names_exactly_the_settings_that_exist() -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    names = re.findall(r"^\| `([A-Z][A-Z0-9_]+)` \|", text, re.MULTILINE)
+    assert sorted(names) == sorted([*DEFAULTS, *PROVIDER_KEYS])
+    for name, default in DEFAULTS.items():
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
+        assert not default or f"`{default}`" in row, name

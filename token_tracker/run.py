@@ -1,0 +1,166 @@
+"""`python -m token_tracker.run all | proxy | api | dashboard | worker | demo`: the processes, together or alone."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from token_tracker.config.load import load
+from token_tracker.config.paths import prepare_data_dir, runtime_dir
+from token_tracker.config.problems import ConfigurationError
+from token_tracker.config.values import Address, Configuration
+
+EXIT_CONFIGURATION = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code; see `Supervisor` for what it tells."""
+    options = _parse(arguments)
+    if options.supervised:
+        from token_tracker.supervisor.lifeline import hold
+
+        hold()
+    try:
+        return COMMANDS[options.what](options.supervised)
+    except ConfigurationError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return EXIT_CONFIGURATION
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m token_tracker.run",
+        description="Run Token Tracker: all of it (all), the gateway with what belongs to it (proxy), or one process.",
+    )
+    public = "{all,proxy,api,dashboard,worker,demo}"
+    parser.add_argument("what", choices=list(COMMANDS), metavar=public, help="what to run")
+    parser.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def _all(_: bool) -> int:
+    return _supervise(lambda it: ("gateway", *_helpers(it), "api", "dashboard", "worker"), quick=True)
+
+
+def _proxy(_: bool) -> int:
+    return _supervise(lambda it: ("gateway", *_helpers(it)), quick=False)
+
+
+def _helpers(configuration: Configuration) -> tuple[str, ...]:
+    """What a gateway needs beside it: always its recorder, others while a configured model asks for them."""
+    demo = ("demo",) if configuration.needs_demo else ()
+    litellm = ("litellm",) if configuration.needs_litellm else ()
+    return ("recorder", *demo, *litellm)
+
+
+def _supervise(choose: Callable[[Configuration], tuple[str, ...]], *, quick: bool) -> int:
+    from token_tracker.supervisor.core import Supervisor, say
+    from token_tracker.supervisor.ports import check_free
+
+    configuration = load()
+    settings = configuration.settings
+    prepare_data_dir(settings)
+    names = choose(configuration)
+    listening = {"PROXY": settings.proxy, "API": settings.api, "DASHBOARD": settings.dashboard}
+    here = {"PROXY"} if "api" not in names else set(listening)
+    if problems := check_free({name: address for name, address in listening.items() if name in here}):
+        raise ConfigurationError(problems)
+    for warning in configuration.warnings:
+        say(f"warning: {warning}")
+    for name, reason in configuration.off:
+        say(f"warning: the model '{name}' is switched off: {reason}.")
+    return Supervisor(configuration, names, quick=quick).run()
+
+
+def _prepare(supervised: bool) -> Configuration:
+    """Alone, a process prepares the database first; supervised, the supervisor does."""
+    configuration = load()
+    prepare_data_dir(configuration.settings)
+    if not supervised:
+        _prepare_database(configuration)
+    return configuration
+
+
+def _prepare_database(configuration: Configuration) -> None:
+    from token_tracker.supervisor.announcement import entrance
+    from token_tracker.supervisor.preparation import Preparation
+
+    preparation = Preparation(runtime_dir(configuration.settings))
+    preparation.start()
+    made = preparation.wait()
+    if made.code:
+        print(made.said, file=sys.stderr)
+        raise SystemExit(made.code)
+    for warning in made.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if made.first_key is not None:
+        print("\n".join(entrance(configuration, made)), flush=True)
+
+
+def _api(supervised: bool) -> int:
+    configuration = _prepare(supervised)
+    return _serve("token_tracker.api.app", configuration.settings.api, configuration)
+
+
+def _dashboard(supervised: bool) -> int:
+    configuration = _prepare(supervised)
+    return _serve("token_tracker.dashboard.app", configuration.settings.dashboard, configuration)
+
+
+def _serve(module: str, address: Address, configuration: Configuration) -> int:
+    from token_tracker.supervisor.web import serve
+
+    serve(lambda: import_module(module).create_app(), address, runtime_dir(configuration.settings))
+    return 0
+
+
+def _worker(supervised: bool) -> int:
+    _prepare(supervised)
+    from token_tracker.worker import main as worker
+
+    return worker() or 0
+
+
+def _demo(_: bool) -> int:
+    from token_tracker.demo import main as demo
+
+    demo()
+    return 0
+
+
+def _gateway(_: bool) -> int:
+    from token_tracker.proxy.server import main as gateway
+
+    return gateway()
+
+
+def _recorder(_: bool) -> int:
+    from token_tracker.proxy.books.recorder import main as recorder
+
+    return recorder() or 0
+
+
+def _litellm(_: bool) -> int:
+    from token_tracker.proxy.litellm.launcher import main as litellm
+
+    return litellm()
+
+
+COMMANDS: dict[str, Callable[[bool], int]] = {
+    "all": _all,
+    "proxy": _proxy,
+    "api": _api,
+    "dashboard": _dashboard,
+    "worker": _worker,
+    "demo": _demo,
+    "gateway": _gateway,
+    "recorder": _recorder,
+    "litellm": _litellm,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""The supervisor's loop: start, prepare the database, announce, restart, stop."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import select
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import FrameType
+
+from token_tracker.config.paths import runtime_dir, snapshot_path
+from token_tracker.config.values import Configuration
+from token_tracker.supervisor import ports
+from token_tracker.supervisor.announcement import announcement, entrance
+from token_tracker.supervisor.child import Child, describe
+from token_tracker.supervisor.lifeline import Lifeline
+from token_tracker.supervisor.preparation import EXIT_CONFIGURATION, EXIT_DATABASE, Outcome, Preparation
+from token_tracker.supervisor.stopping import Stop
+
+AFTER_PREPARATION = frozenset({"recorder", "worker"})  # they need the tables before they can do anything
+PROBE_EVERY_S = 0.1
+ANNOUNCE_WITHIN_S = 30.0
+_PATHS = {"gateway": "/health/ready", "api": "/api/health", "dashboard": "/login"}
+
+
+@dataclass(slots=True)
+class _Signals:
+    """Signals wake the loop; what came is kept until it looks."""
+
+    came: list[int] = field(default_factory=list)
+    _reading_end: int = -1
+
+    def install(self) -> None:
+        self._reading_end, writing_end = os.pipe()
+        for end in (self._reading_end, writing_end):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(writing_end, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, self._note)
+        for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(sent, self._note)
+
+    def _note(self, sent: int, _frame: FrameType | None) -> None:
+        if sent != signal.SIGCHLD:
+            self.came.append(sent)
+
+    def wait(self, timeout_s: float | None) -> None:
+        """Until a signal comes, at most `timeout_s`."""
+        ready, _, _ = select.select([self._reading_end], [], [], timeout_s)
+        if ready:
+            os.read(self._reading_end, 4096)
+
+
+class Supervisor:
+    """Runs `names` (gateway, recorder, litellm, demo, api, dashboard, worker) until a signal. The exit code of `run`:
+
+    0: stopped on request. 1: something had to be killed, or database.init failed. 2: the configuration cannot be used.
+    3: the database cannot be reached and there is no snapshot to serve from. `quick`: SIGTERM, too, means within 5 s.
+    """
+
+    def __init__(self, configuration: Configuration, names: tuple[str, ...], *, quick: bool) -> None:
+        self._configuration = configuration
+        self._quick = quick
+        lifeline, environment = Lifeline(), _plumbing(configuration, names)
+        self._children = {name: Child(name, environment, lifeline) for name in names}
+        self._preparation = Preparation(runtime_dir(configuration.settings))
+        self._signals = _Signals()
+        self._made: Outcome | None = None
+        self._announced = False
+        self._silent = [name for name in _PATHS if name in names]  # have not answered yet
+        self._started_at_s = time.monotonic()
+        self._exit_code: int | None = None
+
+    def run(self) -> int:
+        self._signals.install()
+        self._preparation.start()
+        for name, child in self._children.items():
+            if name not in AFTER_PREPARATION:
+                child.start(time.monotonic())
+        while self._exit_code is None and not self._signals.came:
+            self._signals.wait(self._until_next_s(time.monotonic()))
+            self._look(time.monotonic())
+        return self._stop()
+
+    def _look(self, now_s: float) -> None:
+        """Everything that may have happened since the last look."""
+        outcome = self._preparation.outcome()
+        if outcome is not None:
+            self._prepared(outcome, now_s)
+        if self._preparation.restart_at_s is not None and now_s >= self._preparation.restart_at_s:
+            self._preparation.start()
+        for child in self._children.values():
+            code = child.ended()
+            if code is not None:
+                self._ended(child, code, now_s)
+            if child.restart_at_s is not None and now_s >= child.restart_at_s:
+                child.start(now_s)
+        if not self._announced and self._exit_code is None:
+            self._probe(now_s)
+
+    def _until_next_s(self, now_s: float) -> float | None:
+        times = [child.restart_at_s for child in self._children.values()] + [self._preparation.restart_at_s]
+        if not self._announced:
+            times.append(now_s + PROBE_EVERY_S)
+        planned = [at_s for at_s in times if at_s is not None]
+        return max(0.0, min(planned) - now_s) if planned else None
+
+    def _ended(self, child: Child, code: int, now_s: float) -> None:
+        if code == EXIT_CONFIGURATION:
+            say(f"{child.name} cannot work with this configuration (see above), so everything stops.")
+            self._exit_code = EXIT_CONFIGURATION
+            return
+        say(f"{child.name} {describe(code)}; it is started again in {child.plan_restart(now_s):g} s.")
+
+    def _prepared(self, outcome: Outcome, now_s: float) -> None:
+        if outcome.code == 0:
+            self._made = outcome
+            for warning in outcome.warnings:
+                if warning not in self._configuration.warnings:
+                    say(f"warning: {warning}")
+            for name in AFTER_PREPARATION & self._children.keys():
+                self._children[name].start(now_s)
+            return
+        say(outcome.said or f"database.init {describe(outcome.code)}.")
+        if outcome.code == EXIT_DATABASE and snapshot_path(self._configuration.settings).exists():
+            self._preparation.plan_retry(now_s)
+            say("The gateway serves from its snapshot meanwhile; calls are kept in the journal and booked later.")
+        else:
+            known = (EXIT_CONFIGURATION, EXIT_DATABASE)
+            self._exit_code = outcome.code if outcome.code in known else 1
+
+    def _probe(self, now_s: float) -> None:
+        """Announce as soon as everything answers; after a while say what does not, and announce all the same."""
+        settings = self._configuration.settings
+        addresses = {"gateway": settings.proxy, "api": settings.api, "dashboard": settings.dashboard}
+        self._silent = [name for name in self._silent if not ports.answers(addresses[name], _PATHS[name])]
+        took_s = now_s - self._started_at_s
+        if (self._silent or self._made is None) and took_s < ANNOUNCE_WITHIN_S:
+            return
+        if self._silent:
+            say(f"still waiting for an answer from: {', '.join(self._silent)}.")
+        print(announcement(self._configuration, self._children.keys(), self._made, took_s), flush=True)
+        self._announced = True
+
+    def _stop(self) -> int:
+        if self._made is not None and self._made.first_key is not None and not self._announced:
+            print("\n".join(entrance(self._configuration, self._made)), flush=True)  # or nobody would ever see them
+        self._preparation.kill()
+        patient = not self._quick and signal.SIGTERM in self._signals.came
+        stop = Stop(self._children, self._configuration.gateway.shutdown_s if patient else None)
+        while not stop.done(time.monotonic()):
+            self._signals.wait(stop.until_next_s(time.monotonic()))
+            if len(self._signals.came) > 1:
+                self._signals.came.pop()
+                stop.hurry()
+        if self._exit_code is not None:
+            return self._exit_code
+        return 1 if stop.killed else 0
+
+
+def _plumbing(configuration: Configuration, names: tuple[str, ...]) -> Mapping[str, str]:
+    """Addresses and secrets between the children: chosen once, so that a restart changes nothing for the others."""
+    environment = {"TT_EVIDENCE_DIR": str(runtime_dir(configuration.settings))}
+    if "demo" in names:
+        environment["TT_DEMO_URL"] = f"http://127.0.0.1:{ports.free_loopback_port()}"
+    if "litellm" in names:
+        environment["TT_LITELLM_URL"] = f"http://127.0.0.1:{ports.free_loopback_port()}"
+        environment["TT_LITELLM_KEY"] = f"sk-{secrets.token_hex(24)}"
+    return environment
+
+
+def say(text: str) -> None:
+    """To the people at the terminal, on stderr."""
+    for line in text.splitlines():
+        print(f"token-tracker: {line}", file=sys.stderr, flush=True)
