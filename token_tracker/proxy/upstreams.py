@@ -81,7 +81,7 @@ class Upstreams:
             return (replace(offer, name=name, model=name),) if offer.model != name else (offer,)
         for prefix in self._prefixes:
             if name.startswith(prefix) and len(name) > len(prefix):
-                return tuple(_filled(each, name, name[len(prefix) :]) for each in self._models.wildcards[prefix])
+                return tuple(_filled(each, name[len(prefix) :]) for each in self._models.wildcards[prefix])
         return ()
 
     def names(self) -> list[str]:
@@ -102,12 +102,6 @@ class Upstreams:
         names = [each for each in self.names() if allowed(each)]
         found = process.extractOne(name[:256], names, scorer=fuzz.WRatio, score_cutoff=60)
         return None if found is None else str(found[0])
-
-    def needs_litellm(self) -> bool:
-        """Whether some configured deployment can only be reached on the translated lane."""
-        every = [*self._models.exact.values(), *self._models.wildcards.values()]
-        deployments = [each for group in every for each in group]
-        return any(d.lane == "litellm" or not _speaks(d) for d in deployments)
 
     def _make_choice(self, name: str, wire: WireFormat) -> Choice | None:
         targets = tuple(self._target(deployment, wire) for deployment in self.deployments(name))
@@ -143,10 +137,13 @@ def _speaks(deployment: Deployment) -> frozenset[WireFormat]:
     return provider.direct if provider is not None else frozenset()
 
 
-def _filled(template: Deployment, name: str, model: str) -> Deployment:
-    """A wildcard's deployment for one name: a '*' in its model is the rest of the name."""
+def _filled(template: Deployment, model: str) -> Deployment:
+    """A wildcard's deployment for one name: a '*' in its model is the rest of the name.
+
+    It keeps the name of its entry, by which the entry's own price is known to the database as well.
+    """
     filled = template.model.replace("*", model) if "*" in template.model else model
-    return replace(template, name=name, model=filled)
+    return replace(template, model=filled)
 
 
 def _first(*values: float | None) -> float:
