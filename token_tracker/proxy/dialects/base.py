@@ -83,11 +83,7 @@ class Dialect(Protocol):
     def read_body(self, body: bytes) -> Reading:
         """Usage from a whole JSON answer; an unreadable body gives an empty reading, never an exception."""
 
-    def observer(self, request: Request, *, renames: bool = False) -> StreamObserver:
-        """For one stream. `renames`: put the client's model name back into each event (translated lane only)."""
-
-    def rename(self, body: bytes, model: str) -> bytes:
-        """A JSON answer with the client's model name put back (translated lane only)."""
+    def observer(self, request: Request) -> StreamObserver: ...
 
     def estimate_input_tokens(self, request: Request) -> int:
         """A cheap estimate (bytes of the text-bearing fields / 4) for rows whose provider never counted."""

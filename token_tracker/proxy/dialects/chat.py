@@ -50,11 +50,8 @@ class Chat:
         known = facts(body, "id", "usage", "x_groq", "error")
         return whole_answer(known, inclusive_usage(known.get("usage")) or _elsewhere(body, known))
 
-    def observer(self, request: Request, *, renames: bool = False) -> ChatObserver:
-        return ChatObserver(request.wants_usage, request.model if renames else None)
-
-    def rename(self, body: bytes, model: str) -> bytes:
-        return top.with_model_name(body, model)
+    def observer(self, request: Request) -> ChatObserver:
+        return ChatObserver(request.wants_usage)
 
     def estimate_input_tokens(self, request: Request) -> int:
         return tokens_of_fields(request, "messages", "tools", "functions", "response_format")

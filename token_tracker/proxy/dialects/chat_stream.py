@@ -36,8 +36,8 @@ class ChatObserver(SseObserver):
 
     __slots__ = ("_has_finished", "_keeps_usage", "_running")
 
-    def __init__(self, keeps_usage: bool, model: str | None = None) -> None:
-        super().__init__(model)
+    def __init__(self, keeps_usage: bool) -> None:
+        super().__init__()
         self._keeps_usage = keeps_usage
         self._running: set[Any] = set()  # choices without a finish_reason yet
         self._has_finished = False

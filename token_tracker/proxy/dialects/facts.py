@@ -23,7 +23,8 @@ def facts(raw: bytes, *names: str) -> dict[str, Any]:
     try:
         fields = _split(raw)
     except UNREADABLE:
-        return _lenient_object(raw)
+        value = _lenient(raw)
+        return {name: value[name] for name in names if name in value} if isinstance(value, dict) else {}
     return {name: _value(bytes(fields[name])) for name in names if name in fields}
 
 
@@ -32,11 +33,6 @@ def _value(raw: bytes) -> Any:
         return _any(raw)
     except UNREADABLE:
         return _lenient(raw)
-
-
-def _lenient_object(raw: bytes) -> dict[str, Any]:
-    value = _lenient(raw)
-    return value if isinstance(value, dict) else {}
 
 
 def _lenient(raw: bytes) -> Any:

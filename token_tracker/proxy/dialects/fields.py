@@ -57,24 +57,6 @@ def try_split(raw: bytes) -> dict[str, bytes] | None:
         return None
 
 
-def with_model_name(raw: bytes, model: str) -> bytes:
-    """An answer with `model` put in where it names one: at its top, or in the message or response it wraps. The very
-    same bytes if there is nothing to change."""
-    fields = try_split(raw)
-    if fields is None:
-        return raw
-    changed = False
-    for name, value in fields.items():
-        new = value
-        if name == "model":
-            new = _encode(model)
-        elif name in ("message", "response") and value.startswith(b"{"):
-            new = with_model_name(value, model)
-        changed = changed or new != value
-        fields[name] = new
-    return join(fields) if changed else raw
-
-
 def with_model(request: Request, model: str) -> bytes:
     """The request's body with `model` in it: untouched if that is what it says."""
     return request.original if model == request.model else join({**request.fields, "model": _encode(model)})

@@ -44,11 +44,8 @@ class Messages:
         known = facts(body, "id", "usage", "error")
         return whole_answer(known, exclusive_usage(known.get("usage")))
 
-    def observer(self, request: Request, *, renames: bool = False) -> MessagesObserver:
-        return MessagesObserver(request.model if renames else None)
-
-    def rename(self, body: bytes, model: str) -> bytes:
-        return top.with_model_name(body, model)
+    def observer(self, request: Request) -> MessagesObserver:
+        return MessagesObserver()
 
     def estimate_input_tokens(self, request: Request) -> int:
         return tokens_of_fields(request, "system", "messages", "tools")
@@ -59,8 +56,8 @@ class MessagesObserver(NamedObserver):
 
     __slots__ = ("_counts",)
 
-    def __init__(self, model: str | None = None) -> None:
-        super().__init__(_ENDS, _ORDINARY, model)
+    def __init__(self) -> None:
+        super().__init__(_ENDS, _ORDINARY)
         self._counts: dict[str, Any] = {}
 
     def _read(self, kind: str, delta: Any, data: bytes) -> None:

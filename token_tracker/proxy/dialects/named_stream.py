@@ -29,8 +29,8 @@ class NamedObserver(SseObserver):
 
     __slots__ = ("_ends", "_ordinary")
 
-    def __init__(self, ends: frozenset[str], ordinary: tuple[str, ...], model: str | None = None) -> None:
-        super().__init__(model)
+    def __init__(self, ends: frozenset[str], ordinary: tuple[str, ...]) -> None:
+        super().__init__()
         self._ends, self._ordinary = ends, ordinary
 
     def _read(self, kind: str, delta: Any, data: bytes) -> None:
@@ -47,18 +47,23 @@ class NamedObserver(SseObserver):
     def _take(self, event: bytes) -> Fate:
         start = 0 if event.startswith(b"data:") else event.find(b"\ndata:") + 1
         data = event[start + 5 :]
-        try:
-            known = _decode(data if start or event.startswith(b"data:") else b"")
-        except UNREADABLE:
+        known = _known(data) if start or event.startswith(b"data:") else None
+        if known is None:
             data = payload(event)
-            said = facts(data, "type", "delta")
-            if data and not said:
-                return Fate.PASS  # unreadable, perhaps cut off: no client takes it for the end
-            known = _Event(**said)
+            known = _known(data)
+        if known is None:
+            return Fate.PASS  # no data, or unreadable, perhaps cut off: no client takes it for the end
         kind = known.type if type(known.type) is str else name(event)
-        if data:
-            self._read(kind, known.delta, data)
+        self._read(kind, known.delta, data)
         if kind not in self._ends:
             return Fate.PASS
         self.reading.saw_end = True
         return Fate.END
+
+
+def _known(data: bytes) -> _Event | None:
+    try:
+        return _decode(data)
+    except UNREADABLE:
+        said = facts(data, "type", "delta")
+        return _Event(**said) if said else None

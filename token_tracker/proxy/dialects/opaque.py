@@ -55,12 +55,9 @@ class Opaque:
         known = facts(body, "id", "usage", "error")
         return whole_answer(known, self._usage_of(known.get("usage")))
 
-    def observer(self, request: Request, *, renames: bool = False) -> OpaqueObserver:
+    def observer(self, request: Request) -> OpaqueObserver:
         expected = top.bound_of(request.fields, "n") or 1
-        return OpaqueObserver(self._last_events, self._usage_of, expected, request.model if renames else None)
-
-    def rename(self, body: bytes, model: str) -> bytes:
-        return top.with_model_name(body, model)
+        return OpaqueObserver(self._last_events, self._usage_of, expected)
 
     def estimate_input_tokens(self, request: Request) -> int:
         return tokens_of_fields(request, *self._text_fields)
@@ -71,10 +68,8 @@ class OpaqueObserver(NamedObserver):
 
     __slots__ = ("_last_events", "_saw_last", "_usage_of")
 
-    def __init__(
-        self, last_events: frozenset[str], usage_of: UsageReader, expected: int, model: str | None = None
-    ) -> None:
-        super().__init__(_ERROR | last_events if expected == 1 else _ERROR, _ORDINARY, model)
+    def __init__(self, last_events: frozenset[str], usage_of: UsageReader, expected: int) -> None:
+        super().__init__(_ERROR | last_events if expected == 1 else _ERROR, _ORDINARY)
         self._last_events, self._usage_of = last_events, usage_of
         self._saw_last = False
 

@@ -43,11 +43,8 @@ class Responses:
         known = facts(body, "id", "usage", "error")
         return whole_answer(known, inclusive_usage(known.get("usage")))
 
-    def observer(self, request: Request, *, renames: bool = False) -> ResponsesObserver:
-        return ResponsesObserver(request.model if renames else None)
-
-    def rename(self, body: bytes, model: str) -> bytes:
-        return top.with_model_name(body, model)
+    def observer(self, request: Request) -> ResponsesObserver:
+        return ResponsesObserver()
 
     def estimate_input_tokens(self, request: Request) -> int:
         return tokens_of_fields(request, "instructions", "input", "tools", "text")
@@ -58,8 +55,8 @@ class ResponsesObserver(NamedObserver):
 
     __slots__ = ()
 
-    def __init__(self, model: str | None = None) -> None:
-        super().__init__(_ENDS, ("response.",), model)
+    def __init__(self) -> None:
+        super().__init__(_ENDS, ("response.",))
 
     def _read(self, kind: str, delta: Any, data: bytes) -> None:
         reading = self.reading

@@ -10,7 +10,6 @@ import re
 from enum import Enum
 
 from token_tracker.proxy.dialects.base import Cut, Reading
-from token_tracker.proxy.dialects.fields import with_model_name
 
 MAX_EVENT_BYTES = 32 << 20  # a longer event is passed on unread
 JUDGED_BYTES = 4096  # the beginning of an event that is looked at before it is complete
@@ -36,14 +35,12 @@ class SseObserver:
     """One answer's stream. A dialect says what an event means (`_take`) and when an incomplete one is harmless."""
 
     __slots__ = (
-        *("_can_skip_lf", "_ended", "_event", "_has_cr", "_is_ordinary", "_is_unread", "_last", "_model", "_sent"),
+        *("_can_skip_lf", "_ended", "_event", "_has_cr", "_is_ordinary", "_is_unread", "_last", "_sent"),
         "reading",
     )
 
-    def __init__(self, model: str | None = None) -> None:
-        """`model`: the name to put into every event that names one (translated lane); None leaves all as it is."""
+    def __init__(self) -> None:
         self.reading = Reading()
-        self._model = model
         self._event = bytearray()  # of the event that is not complete yet
         self._sent = 0  # so much of it is out already
         self._is_ordinary = False  # its beginning proved it harmless
@@ -72,8 +69,6 @@ class SseObserver:
         if self._event or self._can_skip_lf or blank_at < 0 or blank_at + 2 != len(chunk) or b"\r" in chunk:
             return self._pieces(chunk)
         fate = self._take(chunk)  # the usual case: one whole event
-        if self._model is not None:
-            chunk = renamed(chunk, self._model)
         if fate is Fate.PASS:
             return Cut(chunk)
         return NOTHING if fate is Fate.DROP else self._end(b"", chunk)
@@ -129,14 +124,14 @@ class SseObserver:
     def _judge(self, whole: bytes) -> tuple[Fate, bytes]:
         """A complete event's fate, and those of its bytes that are not out yet."""
         fate = Fate.PASS if self._is_unread else self._take(whole)
-        held = whole[self._sent :] if self._model is None or self._is_unread else renamed(whole, self._model)
+        held = whole[self._sent :]
         self._sent, self._is_ordinary, self._is_unread = 0, False, False
         return fate, held
 
     def _let_go(self, out: list[bytes]) -> None:
         """Send what is there of an incomplete event as soon as nothing speaks against it."""
         event = self._event
-        if not self._is_ordinary and self._model is None:
+        if not self._is_ordinary:
             self._is_ordinary = self._looks_ordinary(bytes(event[:JUDGED_BYTES]))
         if len(event) > MAX_EVENT_BYTES:
             self._is_ordinary = self._is_unread = True
@@ -156,13 +151,6 @@ def _plain_blank_line(event: bytearray, start: int) -> int:
 def _blank_line(event: bytearray, start: int) -> int:
     match = _BLANK_LINE.search(event, start)
     return match.end() if match else 0
-
-
-def renamed(event: bytes, model: str) -> bytes:
-    """An event with `model` put in where its data names one; untouched if it does not, or spans several lines."""
-    data = payload(event)
-    named = with_model_name(data, model)
-    return event if named is data else event.replace(data, named, 1)
 
 
 def payload(event: bytes) -> bytes:
