@@ -38,7 +38,8 @@ def create_app(configuration: Configuration | None = None) -> Flask:
         enable_mcp=False,
         add_log_handler=False,
     )
-    app.layout = lambda: overview.layout(_who(current_viewer(engine)))
+    with server.test_request_context():  # Dash draws the layout once at start, for nobody, to learn its ids
+        app.layout = lambda: overview.layout(_who(current_viewer(engine)))
     overview.register(app, engine)
     return server
 
