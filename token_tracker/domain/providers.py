@@ -29,7 +29,8 @@ class Provider:
 
     `api_base` follows LiteLLM: OpenAI-compatible ones end before `/chat/completions`, Anthropic's before
     `/v1/messages`, Ollama's before `/v1`; None where a deployment must name one. `direct` are the formats that the
-    gateway forwards itself; everything else goes through the LiteLLM child.
+    gateway forwards itself; everything else goes through the LiteLLM child. `rejects_usage_option`: its chat answers
+    `stream_options.include_usage` with an error, and counts streams without being asked.
     """
 
     name: str
@@ -37,13 +38,14 @@ class Provider:
     api_base: str | None
     direct: frozenset[WireFormat]
     self_hosted: bool = False
+    rejects_usage_option: bool = False
 
 
 _ALL = (
     Provider("openai", "OPENAI_API_KEY", "https://api.openai.com/v1", _OPENAI),
     Provider("anthropic", "ANTHROPIC_API_KEY", "https://api.anthropic.com", _MESSAGES),
     Provider("groq", "GROQ_API_KEY", "https://api.groq.com/openai/v1", _CHAT),
-    Provider("mistral", "MISTRAL_API_KEY", "https://api.mistral.ai/v1", _CHAT_EMBEDDINGS),
+    Provider("mistral", "MISTRAL_API_KEY", "https://api.mistral.ai/v1", _CHAT_EMBEDDINGS, rejects_usage_option=True),
     Provider("deepseek", "DEEPSEEK_API_KEY", "https://api.deepseek.com/v1", _CHAT),
     Provider("openrouter", "OPENROUTER_API_KEY", "https://openrouter.ai/api/v1", _CHAT_EMBEDDINGS),
     Provider("together_ai", "TOGETHERAI_API_KEY", "https://api.together.xyz/v1", _CHAT_EMBEDDINGS),

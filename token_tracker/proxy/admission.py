@@ -10,7 +10,7 @@ from yarl import URL
 
 from token_tracker.config.values import Deployment
 from token_tracker.domain.errors import journal_unavailable, lane_unavailable, model_not_allowed, model_not_found
-from token_tracker.domain.providers import WireFormat
+from token_tracker.domain.providers import PROVIDERS, WireFormat
 from token_tracker.proxy.auth import Keys, authenticate, may_use
 from token_tracker.proxy.body import Receive, read_body
 from token_tracker.proxy.books.journal import JournalUnavailable
@@ -93,7 +93,9 @@ class Admission:
 def direct_request(route: Route, query: bytes, incoming: Incoming, request: Request, target: Target) -> UpstreamRequest:
     """The client's request with the contract's changes: headers, the model's name, the usage option on streams."""
     dialect = route.dialect
-    body = dialect.outgoing(request, model=target.deployment.model, meter_stream=request.stream)
+    provider = PROVIDERS.get(target.deployment.provider)
+    meter_stream = request.stream and not (provider and provider.rejects_usage_option)
+    body = dialect.outgoing(request, model=target.deployment.model, meter_stream=meter_stream)
     encoding: str | None = None
     if request.stream and not request.wants_usage and dialect.wire is WireFormat.CHAT:
         encoding = "identity"  # the usage chunk that we ask for is taken out of the stream again
