@@ -18,7 +18,7 @@ from token_tracker.database.session import reading
 from token_tracker.proxy.books.publication import KeyRecord, PriceRecord, Section, Snapshot
 
 SOURCES = ("override", "file")
-_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_encoder = msgspec.msgpack.Encoder()  # order as selected: keys and prices come in the order of their ids
 
 
 class Publisher:
