@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, cast
 
+import msgspec
 from sqlalchemy import Table
 from sqlalchemy.orm import Session
 
@@ -84,4 +84,4 @@ def _add(total: dict[str, Any], row: LedgerRow) -> None:
 
 
 def _as_json(tags: Sequence[str]) -> str:
-    return json.dumps(list(tags), ensure_ascii=False) if tags else "[]"
+    return msgspec.json.encode(tags).decode() if tags else "[]"

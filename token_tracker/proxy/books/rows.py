@@ -79,10 +79,11 @@ def ledger_row(end: End) -> LedgerRow:
     for name, count in zip(TOKEN_CLASSES, end.tokens, strict=True):
         row[name] = min(count, _MAX_BIGINT)
     for name, length in _LENGTHS.items():
-        row[name] = _fitting(row[name], length)
-    row["tags"] = tuple(dict.fromkeys(_fitting(tag, _TAG_LENGTH) for tag in subject.tags))
+        if len(row[name]) > length or "\0" in row[name]:
+            row[name] = _fitting(row[name], length)
+    row["tags"] = tuple(dict.fromkeys(_fitting(tag, _TAG_LENGTH) for tag in subject.tags)) if subject.tags else ()
     return row
 
 
 def _fitting(text: str, length: int) -> str:
-    return text.replace("\0", "")[:length] if len(text) > length or "\0" in text else text
+    return text.replace("\0", "")[:length]
