@@ -12,6 +12,7 @@ from typing import Any, TypeVar, Union, get_origin
 import msgspec
 from flask import Request
 from werkzeug.datastructures import MultiDict
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from token_tracker.api.errors import ApiError
 from token_tracker.domain.problems import Invalid
@@ -27,6 +28,8 @@ def read_body(request: Request, schema: type[Schema]) -> Schema:
     if request.mimetype != "application/json":
         raise ApiError(415, "unsupported_media_type", "Send the body as JSON, with 'Content-Type: application/json'.")
     raw = request.get_data(cache=False)
+    if len(raw) >= (request.max_content_length or 0):  # a body of no stated length is cut there without a word
+        raise RequestEntityTooLarge
     try:
         values = msgspec.json.decode(raw)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
