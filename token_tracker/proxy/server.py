@@ -206,7 +206,7 @@ def build(
         max_body_bytes=configuration.settings.max_body_bytes,
         silence_s=options.client_stall_s,
     )
-    child = LiteLLMChild(session, child_url, upstreams.needs_litellm())
+    child = LiteLLMChild(session, child_url, configuration.needs_litellm)
     recorder = status_path(configuration.settings)
     health = Health(configuration, snapshot, child, lambda: recorder_problems(recorder, time.time_ns() // 1000))
     floor = Floor(session, journal, options, evidence)
