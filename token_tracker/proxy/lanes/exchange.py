@@ -81,7 +81,9 @@ class MarkingRequest(aiohttp.ClientRequest):
     """Tells the exchange when a connection is there and bytes begin to leave: before that, nothing can be billed."""
 
     async def send(self, conn: Any) -> aiohttp.ClientResponse:
-        SENDING.get().sending()
+        exchange = SENDING.get(None)
+        if exchange is not None:  # the health check of the LiteLLM process uses the same pool
+            exchange.sending()
         return await super().send(conn)
 
 
