@@ -52,9 +52,18 @@ def main() -> int:
         print(f"litellm: {missing} is not set; this process is started by 'run proxy' or 'run all'.", file=sys.stderr)
         return 2
     warnings.simplefilter("ignore")
-    # Uvicorn raises the signal again after its shutdown: this way the temporary directory goes, too.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises the signal again after its shutdown
         signal.signal(number, lambda *_: sys.exit(0))
+    try:
+        _run(url, key, evidence_dir)
+    except SystemExit as end:
+        # Taking 4,000 modules down in order would last 2 s.
+        sys.stderr.flush()
+        os._exit(end.code if isinstance(end.code, int) else 1)
+    return 0
+
+
+def _run(url: str, key: str, evidence_dir: Path) -> None:
     with contextlib.ExitStack() as stack:
         # LiteLLM prints banners and, on some paths, requests.
         stack.enter_context(contextlib.redirect_stdout(stack.enter_context(Path(os.devnull).open("w"))))
@@ -63,7 +72,6 @@ def main() -> int:
         file.write_text(json.dumps(CONFIGURATION))  # JSON is YAML
         os.environ["CONFIG_FILE_PATH"] = str(file)
         _serve(_application(key, evidence_dir), url)
-    return 0
 
 
 def _application(key: str, evidence_dir: Path) -> App:
