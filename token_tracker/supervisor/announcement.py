@@ -29,7 +29,8 @@ def announcement(configuration: Configuration, shown: Collection[str], made: Out
     model = _model(configuration)
     if "gateway" in shown and model:
         key = (made and made.first_key) or "$TT_KEY"
-        lines += ["", "A first call:", _CURL.format(url=_url(settings.proxy), key=key, model=model)]
+        title = "A first call:" if made and made.first_key else "A call, with your key in TT_KEY:"
+        lines += ["", title, _CURL.format(url=_url(settings.proxy), key=key, model=model)]
     return "\n".join([*lines, ""])
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from token_tracker.supervisor.lifeline import Lifeline
@@ -18,10 +17,13 @@ GOOD_LIFE_S = 5.0  # a life so long forgives what was before
 
 @dataclass(slots=True)
 class Child:
-    """`python -m token_tracker.run <name> --supervised`, in a session of its own, so that a terminal's Ctrl-C reaches
-    the supervisor alone. Times are monotonic seconds."""
+    """A process in a session of its own, so that a terminal's Ctrl-C reaches the supervisor alone.
+
+    `command`: program and arguments; `environment`: what it gets beside the supervisor's. Times are monotonic seconds.
+    """
 
     name: str
+    command: Sequence[str]
     environment: Mapping[str, str]
     lifeline: Lifeline
     process: subprocess.Popen[bytes] | None = None
@@ -33,7 +35,7 @@ class Child:
         self.restart_at_s = None
         self._started_at_s = now_s
         self.process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
-            [sys.executable, "-m", "token_tracker.run", self.name, "--supervised"],
+            self.command,
             env={**os.environ, **self.environment, **self.lifeline.environment},
             stdin=subprocess.DEVNULL,
             pass_fds=(self.lifeline.descriptor,),

@@ -22,6 +22,7 @@ from token_tracker.supervisor.preparation import EXIT_CONFIGURATION, EXIT_DATABA
 from token_tracker.supervisor.stopping import Stop
 
 AFTER_PREPARATION = frozenset({"recorder", "worker"})  # they need the tables before they can do anything
+GATEWAY_FIRST_S = 1.5  # so long the others leave the processor to the gateway, if it does not answer before
 PROBE_EVERY_S = 0.1
 ANNOUNCE_WITHIN_S = 30.0
 _PATHS = {"gateway": "/health/ready", "api": "/api/health", "dashboard": "/login"}
@@ -65,11 +66,13 @@ class Supervisor:
         self._configuration = configuration
         self._quick = quick
         lifeline, environment = Lifeline(), _plumbing(configuration, names)
-        self._children = {name: Child(name, environment, lifeline) for name in names}
+        self._children = {name: Child(name, _command(name), environment, lifeline) for name in names}
         self._preparation = Preparation(runtime_dir(configuration.settings))
         self._signals = _Signals()
         self._made: Outcome | None = None
         self._announced = False
+        self._is_database_away = False
+        self._yielding = [name for name in names if name != "gateway" and name not in AFTER_PREPARATION]
         self._silent = [name for name in _PATHS if name in names]  # have not answered yet
         self._started_at_s = time.monotonic()
         self._exit_code: int | None = None
@@ -77,9 +80,7 @@ class Supervisor:
     def run(self) -> int:
         self._signals.install()
         self._preparation.start()
-        for name, child in self._children.items():
-            if name not in AFTER_PREPARATION:
-                child.start(time.monotonic())
+        self._children["gateway"].start(time.monotonic())
         while self._exit_code is None and not self._signals.came:
             self._signals.wait(self._until_next_s(time.monotonic()))
             self._look(time.monotonic())
@@ -98,8 +99,17 @@ class Supervisor:
                 self._ended(child, code, now_s)
             if child.restart_at_s is not None and now_s >= child.restart_at_s:
                 child.start(now_s)
-        if not self._announced and self._exit_code is None:
+        if self._yielding:
+            self._start_others(now_s)
+        elif not self._announced and self._exit_code is None:
             self._probe(now_s)
+
+    def _start_others(self, now_s: float) -> None:
+        lives = ports.answers(self._configuration.settings.proxy, "/health/live")
+        if lives or now_s - self._started_at_s > GATEWAY_FIRST_S:
+            for name in self._yielding:
+                self._children[name].start(now_s)
+            self._yielding = []
 
     def _until_next_s(self, now_s: float) -> float | None:
         times = [child.restart_at_s for child in self._children.values()] + [self._preparation.restart_at_s]
@@ -123,10 +133,13 @@ class Supervisor:
                     say(f"warning: {warning}")
             for name in AFTER_PREPARATION & self._children.keys():
                 self._children[name].start(now_s)
+            if self._announced and outcome.first_key is not None:
+                print("\n".join(entrance(self._configuration, outcome)), flush=True)
             return
         say(outcome.said or f"database.init {describe(outcome.code)}.")
         if outcome.code == EXIT_DATABASE and snapshot_path(self._configuration.settings).exists():
             self._preparation.plan_retry(now_s)
+            self._is_database_away = True
             say("The gateway serves from its snapshot meanwhile; calls are kept in the journal and booked later.")
         else:
             known = (EXIT_CONFIGURATION, EXIT_DATABASE)
@@ -138,7 +151,8 @@ class Supervisor:
         addresses = {"gateway": settings.proxy, "api": settings.api, "dashboard": settings.dashboard}
         self._silent = [name for name in self._silent if not ports.answers(addresses[name], _PATHS[name])]
         took_s = now_s - self._started_at_s
-        if (self._silent or self._made is None) and took_s < ANNOUNCE_WITHIN_S:
+        complete = "gateway" not in self._silent if self._is_database_away else self._made and not self._silent
+        if not complete and took_s < ANNOUNCE_WITHIN_S:
             return
         if self._silent:
             say(f"still waiting for an answer from: {', '.join(self._silent)}.")
@@ -159,6 +173,10 @@ class Supervisor:
         if self._exit_code is not None:
             return self._exit_code
         return 1 if stop.killed else 0
+
+
+def _command(name: str) -> list[str]:
+    return [sys.executable, "-m", "token_tracker.run", name, "--supervised"]
 
 
 def _plumbing(configuration: Configuration, names: tuple[str, ...]) -> Mapping[str, str]:
