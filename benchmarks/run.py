@@ -88,7 +88,8 @@ def _children(parent: int) -> dict[str, int]:
             fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
             if int(fields["PPid"]) == parent:
                 words = (status.parent / "cmdline").read_bytes().decode().split("\0")
-                found[[word for word in words if word][-1]] = int(fields["Pid"])
+                name = words[words.index("token_tracker.run") + 1] if "token_tracker.run" in words else words[0]
+                found[name] = int(fields["Pid"])
         except (OSError, KeyError, ValueError):
             continue
     return found
@@ -105,8 +106,8 @@ def wrk(url: str, key: str, connections: int, seconds: int, directory: Path) -> 
     return Measured(
         calls,
         float(_find(r"Requests/sec:\s+([\d.]+)", out)),
-        _milliseconds(_find(r"50%\s+(\S+)", out)),
-        _milliseconds(_find(r"99%\s+(\S+)", out)),
+        _milliseconds(_find(r"(?m)^\s+50%\s+(\S+)", out)),
+        _milliseconds(_find(r"(?m)^\s+99%\s+(\S+)", out)),
         int(errors.group(1)) if errors else 0,
     )
 
