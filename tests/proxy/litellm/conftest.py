@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,16 @@ def upstream_url(shared_upstream: tuple[Upstream, str]) -> str:
 
 
 @pytest.fixture(scope="package")
-def child(evidence_dir: Path) -> Iterator[Child]:
-    with Child(evidence_dir, DATABASE_URL="sqlite:///nobody.db") as child:
+def outside() -> Iterator[socket.socket]:
+    """The way to every other host: a proxy that only counts who comes."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        yield listener
+
+
+@pytest.fixture(scope="package")
+def child(evidence_dir: Path, outside: socket.socket) -> Iterator[Child]:
+    way_out = f"http://127.0.0.1:{outside.getsockname()[1]}"
+    surroundings = {"HTTP_PROXY": way_out, "HTTPS_PROXY": way_out, "NO_PROXY": "127.0.0.1"}
+    with Child(evidence_dir, DATABASE_URL="sqlite:///nobody.db", **surroundings) as child:
         yield child

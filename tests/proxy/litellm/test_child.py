@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -56,6 +57,12 @@ def test_the_child_prints_nothing_when_all_is_well(child: Child) -> None:
     assert child.is_live()
     lines = [line for line in child.log.read_text().splitlines() if "text withheld" not in line]
     assert lines == []
+
+
+def test_the_child_calls_no_other_host_while_it_starts(child: Child, outside: socket.socket) -> None:
+    assert child.is_live()
+    with pytest.raises(BlockingIOError):
+        outside.accept()
 
 
 @pytest.mark.parametrize(
