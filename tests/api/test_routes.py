@@ -57,25 +57,26 @@ def test_a_route_that_changes_something_never_needs_only_a_permission_to_read() 
         assert (route.method == "GET") == (str(route.permission) in READS), name_of(route)
 
 
-@pytest.mark.parametrize("route", CLOSED, ids=name_of)
-def test_no_closed_route_answers_without_a_token_or_with_a_wrong_one(app: Flask, route: Route) -> None:
+def test_no_closed_route_answers_without_a_token_or_with_a_wrong_one(app: Flask) -> None:
     client = app.test_client()
-    path = re.sub(r"\{\w+\}", "x", route.path)
-    for header in (None, "Bearer", "Bearer x.y.z", "Basic cm9vdDpyb290", "Bearer " + "a" * 5000):
-        headers = {} if header is None else {"Authorization": header}
-        answer = client.open(path, method=route.method, headers=headers, json={})
-        assert answer.status_code == 401
-        assert answer.get_json()["error"]["code"] == "not_authenticated"
-        assert answer.headers["WWW-Authenticate"] == "Bearer"
+    for route in CLOSED:
+        path = re.sub(r"\{\w+\}", "x", route.path)
+        for header in (None, "Bearer", "Bearer x.y.z", "Basic cm9vdDpyb290", "Bearer " + "a" * 5000):
+            headers = {} if header is None else {"Authorization": header}
+            answer = client.open(path, method=route.method, headers=headers, json={})
+            assert answer.status_code == 401, name_of(route)
+            assert answer.get_json()["error"]["code"] == "not_authenticated"
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-@pytest.mark.parametrize("route", CLOSED, ids=name_of)
-def test_a_role_without_the_permission_gets_403(api: Any, route: Route) -> None:
-    path = re.sub(r"\{\w+\}", "x", route.path)
-    people = {"viewer": "eve", "member": "ann", "manager": "mia"}
-    for role, who in people.items():
-        answer = api.send(route.method, path, who, json={})
-        assert (answer.status_code == 403) == (route.permission not in GRANTS[Role(role)]), (role, answer.text)
+def test_a_role_without_the_permission_gets_403_and_one_with_it_does_not(api: Any) -> None:
+    people = {Role.VIEWER: "eve", Role.MEMBER: "ann", Role.MANAGER: "mia", Role.ADMIN: "root"}
+    for route in CLOSED:
+        path = re.sub(r"\{\w+\}", "x", route.path)
+        for role, who in people.items():
+            answer = api.send(route.method, path, who, json={})
+            granted = route.permission in GRANTS[role]
+            assert (answer.status_code == 403) == (not granted), (name_of(route), role, answer.text)
 
 
 def test_the_description_is_valid_openapi_and_names_every_route(app: Flask) -> None:

@@ -104,45 +104,42 @@ def test_filters_are_read_from_the_query(api: Any, booked: Book) -> None:
     assert [row["id"] for row in unescaped["items"]] == ["a"]
 
 
-@pytest.mark.parametrize(
-    ("path", "query", "field"),
-    [
-        ("", "limit=0", "limit"),
-        ("", "limit=1001", "limit"),
-        ("", "limit=ten", "limit"),
-        ("", "cursor=abc", "cursor"),
-        ("", "cursor=abc&format=csv", "cursor"),
-        ("", "start=yesterday", "start"),
-        ("", "start=2026-01-01", "start"),
-        ("", "start=2026-01-01T00:00:00", "start"),
-        ("", "start=0001-01-01T00:00:00%2B14:00", "start"),
-        ("", "start=2026-01-02T00:00:00Z&end=2026-01-01T00:00:00Z", "end"),
-        ("", "status=null", "status"),
-        ("", "status=99999999999999999999", "status"),
-        ("", "end_reason=bored", "end_reason"),
-        ("", "lane=fast", "lane"),
-        ("", "format=xml", "format"),
-        ("", "modell=gpt-4o", "modell"),
-        ("", "model=a&model=b", "model"),
-        ("", "model=a%00b", "model"),
-        ("/summary", "group_by=cost", "group_by"),
-        ("/summary", "group_by=day,,model", "group_by"),
-        ("/summary", "group_by=day,day", "group_by"),
-        ("/summary", "group_by=day,model,user,team", "group_by"),
-        ("/summary", "timezone=Mars/Base", "timezone"),
-        ("/summary", "timezone=../../etc/passwd", "timezone"),
-        ("/summary", "timezone=Europe", "timezone"),
-        ("/summary", "timezone=", "timezone"),
-        ("/summary", "limit=5", "limit"),
-    ],
-)
-@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-def test_a_question_that_makes_no_sense_is_refused_by_the_name_of_its_field(
-    api: Any, path: str, query: str, field: str
-) -> None:
-    answer = api.send("GET", f"/api/token-usage{path}?{query}", "root")
-    assert answer.status_code == 422
-    assert [detail["field"] for detail in answer.get_json()["error"]["details"]] == [field]
+SENSELESS = [
+    ("", "limit=0", "limit"),
+    ("", "limit=1001", "limit"),
+    ("", "limit=ten", "limit"),
+    ("", "cursor=abc", "cursor"),
+    ("", "cursor=abc&format=csv", "cursor"),
+    ("", "start=yesterday", "start"),
+    ("", "start=2026-01-01", "start"),
+    ("", "start=2026-01-01T00:00:00", "start"),
+    ("", "start=0001-01-01T00:00:00%2B14:00", "start"),
+    ("", "start=2026-01-02T00:00:00Z&end=2026-01-01T00:00:00Z", "end"),
+    ("", "status=null", "status"),
+    ("", "status=99999999999999999999", "status"),
+    ("", "end_reason=bored", "end_reason"),
+    ("", "lane=fast", "lane"),
+    ("", "format=xml", "format"),
+    ("", "modell=gpt-4o", "modell"),
+    ("", "model=a&model=b", "model"),
+    ("", "model=a%00b", "model"),
+    ("/summary", "group_by=cost", "group_by"),
+    ("/summary", "group_by=day,,model", "group_by"),
+    ("/summary", "group_by=day,day", "group_by"),
+    ("/summary", "group_by=day,model,user,team", "group_by"),
+    ("/summary", "timezone=Mars/Base", "timezone"),
+    ("/summary", "timezone=../../etc/passwd", "timezone"),
+    ("/summary", "timezone=Europe", "timezone"),
+    ("/summary", "timezone=", "timezone"),
+    ("/summary", "limit=5", "limit"),
+]
+
+
+def test_a_question_that_makes_no_sense_is_refused_by_the_name_of_its_field(api: Any) -> None:
+    for path, query, field in SENSELESS:
+        answer = api.send("GET", f"/api/token-usage{path}?{query}", "root")
+        assert answer.status_code == 422, query
+        assert [detail["field"] for detail in answer.get_json()["error"]["details"]] == [field]
 
 
 def test_a_summary_has_the_shape_of_the_contract_and_skips_what_has_no_price(api: Any, booked: Book) -> None:

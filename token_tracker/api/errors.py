@@ -98,7 +98,7 @@ def _database_error(error: SQLAlchemyError) -> Response:
     if isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) == _POSTGRESQL_CANCELED:
         message = "The answer took too long to compute. Ask for a shorter time or fewer groups."
         return error_answer(503, "too_slow", message, headers=headers)
-    log.warning("database unavailable: %s", type(error.__cause__ or error).__name__)
+    log.warning("database unavailable: %s", getattr(error, "orig", None) or error)
     message = "The database cannot be used right now; nothing was changed, and calls go on. Try again shortly."
     return error_answer(503, "database_unavailable", message, headers=headers)
 
