@@ -2,57 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import select
 import signal
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import FrameType
+from urllib.parse import urlsplit
 
 from token_tracker.config.paths import runtime_dir, snapshot_path
-from token_tracker.config.values import Configuration
+from token_tracker.config.values import Address, Configuration
 from token_tracker.supervisor import ports
 from token_tracker.supervisor.announcement import announcement, entrance
 from token_tracker.supervisor.child import Child, describe
 from token_tracker.supervisor.lifeline import Lifeline
 from token_tracker.supervisor.preparation import EXIT_CONFIGURATION, EXIT_DATABASE, Outcome, Preparation
+from token_tracker.supervisor.signals import Signals
 from token_tracker.supervisor.stopping import Stop
 
 AFTER_PREPARATION = frozenset({"recorder", "worker"})  # they need the tables before they can do anything
-GATEWAY_FIRST_S = 1.5  # so long the others leave the processor to the gateway, if it does not answer before
+GATEWAY_FIRST_S = 1.5  # so long all others leave the processor to the gateway, if it does not answer before
 PROBE_EVERY_S = 0.1
 ANNOUNCE_WITHIN_S = 30.0
-_PATHS = {"gateway": "/health/ready", "api": "/api/health", "dashboard": "/login"}
-
-
-@dataclass(slots=True)
-class _Signals:
-    """Signals wake the loop; what came is kept until it looks."""
-
-    came: list[int] = field(default_factory=list)
-    _reading_end: int = -1
-
-    def install(self) -> None:
-        self._reading_end, writing_end = os.pipe()
-        for end in (self._reading_end, writing_end):
-            os.set_blocking(end, False)
-        signal.set_wakeup_fd(writing_end, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, self._note)
-        for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(sent, self._note)
-
-    def _note(self, sent: int, _frame: FrameType | None) -> None:
-        if sent != signal.SIGCHLD:
-            self.came.append(sent)
-
-    def wait(self, timeout_s: float | None) -> None:
-        """Until a signal comes, at most `timeout_s`."""
-        ready, _, _ = select.select([self._reading_end], [], [], timeout_s)
-        if ready:
-            os.read(self._reading_end, 4096)
+AT_ONCE = frozenset({"gateway", "demo"})  # a first call needs both
 
 
 class Supervisor:
@@ -68,19 +39,20 @@ class Supervisor:
         lifeline, environment = Lifeline(), _plumbing(configuration, names)
         self._children = {name: Child(name, _command(name), environment, lifeline) for name in names}
         self._preparation = Preparation(runtime_dir(configuration.settings))
-        self._signals = _Signals()
+        self._signals = Signals()
         self._made: Outcome | None = None
         self._announced = False
         self._is_database_away = False
-        self._yielding = [name for name in names if name != "gateway" and name not in AFTER_PREPARATION]
-        self._silent = [name for name in _PATHS if name in names]  # have not answered yet
+        self._yielding = [name for name in names if name not in AT_ONCE | AFTER_PREPARATION]
+        self._silent = _probes(configuration, names, environment)  # have not answered yet
         self._started_at_s = time.monotonic()
         self._exit_code: int | None = None
 
     def run(self) -> int:
         self._signals.install()
         self._preparation.start()
-        self._children["gateway"].start(time.monotonic())
+        for name in AT_ONCE & self._children.keys():
+            self._children[name].start(time.monotonic())
         while self._exit_code is None and not self._signals.came:
             self._signals.wait(self._until_next_s(time.monotonic()))
             self._look(time.monotonic())
@@ -147,11 +119,10 @@ class Supervisor:
 
     def _probe(self, now_s: float) -> None:
         """Announce as soon as everything answers; after a while say what does not, and announce all the same."""
-        settings = self._configuration.settings
-        addresses = {"gateway": settings.proxy, "api": settings.api, "dashboard": settings.dashboard}
-        self._silent = [name for name in self._silent if not ports.answers(addresses[name], _PATHS[name])]
+        self._silent = {name: probe for name, probe in self._silent.items() if not ports.answers(*probe)}
         took_s = now_s - self._started_at_s
-        complete = "gateway" not in self._silent if self._is_database_away else self._made and not self._silent
+        missing = AT_ONCE & self._silent.keys() if self._is_database_away else self._silent
+        complete = not missing and (self._made is not None or self._is_database_away)
         if not complete and took_s < ANNOUNCE_WITHIN_S:
             return
         if self._silent:
@@ -188,6 +159,22 @@ def _plumbing(configuration: Configuration, names: tuple[str, ...]) -> Mapping[s
         environment["TT_LITELLM_URL"] = f"http://127.0.0.1:{ports.free_loopback_port()}"
         environment["TT_LITELLM_KEY"] = f"sk-{secrets.token_hex(24)}"
     return environment
+
+
+def _probes(
+    configuration: Configuration, names: tuple[str, ...], environment: Mapping[str, str]
+) -> dict[str, tuple[Address, str]]:
+    """Whom to ask for what to know that all is up. The gateway is ready once the recorder's snapshot is there."""
+    settings = configuration.settings
+    probes = {
+        "gateway": (settings.proxy, "/health/ready"),
+        "api": (settings.api, "/api/health"),
+        "dashboard": (settings.dashboard, "/login"),
+    }
+    if "demo" in names:
+        demo = urlsplit(environment["TT_DEMO_URL"])
+        probes["demo"] = (Address(demo.hostname or "", demo.port or 0), "/v1/models")
+    return {name: probe for name, probe in probes.items() if name in names}
 
 
 def say(text: str) -> None:

@@ -1,0 +1,143 @@
+"""`run all` as a newcomer has it: what it prints, what it repairs, how it ends, and what stops it at the start."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.functional.installation import Installation, wait_until
+
+CHILDREN = {"gateway", "recorder", "demo", "api", "dashboard", "worker"}
+
+
+def shows_text(installation: Installation) -> bool:
+    return "Token Tracker is running" in installation.printed and "there?" in installation.printed
+
+
+def running(installation: Installation) -> dict[str, int]:
+    """One process each, by what it runs."""
+    found = {name: installation.child_pids(name) for name in (*CHILDREN, "litellm")}
+    return {name: pids[0] for name, pids in found.items() if pids}
+
+
+def ends_of(pids: list[int]) -> bool:
+    return not any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids)
+
+
+def test_a_first_start_a_repair_an_end_and_a_second_start(tmp_path: Path) -> None:
+    with Installation(tmp_path, TOKEN_TRACKER_ADMIN_PASSWORD="") as installation:
+        began_s = time.monotonic()
+        installation.start()
+        wait_until(lambda: shows_text(installation), 20, "the text")
+        assert time.monotonic() - began_s < 20
+        assert set(running(installation)) == CHILDREN  # LiteLLM is not started for the demo model alone
+        text = installation.printed
+        command = text[text.index("  curl ") :].split("\n\n")[0].strip()
+        answer = subprocess.run(
+            ["bash", "-c", command + " -sS"], capture_output=True, text=True, timeout=20, check=True
+        )
+        assert json.loads(answer.stdout)["usage"]["total_tokens"] > 0, "the curl line works as printed"
+        password = re.search(r"password: (\S+)", text)
+        assert password
+        assert installation.login(password=password[1])
+
+        for name in ("gateway", "recorder", "api"):
+            os.kill(running(installation)[name], signal.SIGKILL)
+        killed_s = time.monotonic()
+        wait_until(lambda: installation._proxy_ready() and installation._api_ready(), 10, "the repair")
+        assert time.monotonic() - killed_s < 5
+        assert installation.chat()[0] == 200
+        for name in ("gateway", "recorder", "api"):
+            assert f"{name} was ended by SIGKILL; it is started again in 0.2 s." in installation.printed
+
+        everybody = list(running(installation).values())
+        ended_s = time.monotonic()
+        assert installation.stop(signal.SIGINT) == 0
+        assert time.monotonic() - ended_s < 5
+        assert ends_of(everybody)
+
+        secrets = [password[1], installation.key]
+        installation.printed = ""
+        installation.start()
+        wait_until(lambda: shows_text(installation), 20, "the text")
+        assert not any(secret in installation.printed for secret in secrets)
+        assert "--reset-admin-password" in installation.printed
+        assert installation.chat()[0] == 200
+        everybody = list(running(installation).values())
+        os.kill(installation.pid, signal.SIGKILL)
+        wait_until(lambda: ends_of(everybody), 10, "the children's end after their supervisor was killed")
+
+
+def test_a_port_in_use_is_named_and_nothing_starts(tmp_path: Path) -> None:
+    installation = Installation(tmp_path)
+    with socket.create_server(("127.0.0.1", int(installation.api_url.rpartition(":")[2]))):
+        ended = run_all(installation)
+    assert ended.returncode == 2
+    assert "TOKEN_TRACKER_API_PORT" in ended.stderr
+    assert "in use" in ended.stderr
+
+
+def test_all_problems_of_a_configuration_are_named_and_nothing_starts(tmp_path: Path) -> None:
+    installation = Installation(tmp_path, {"modellist": [], "gateway": {"drains": "many"}}, TOKEN_TRACKER_API_PROT="1")
+    ended = run_all(installation)
+    assert ended.returncode == 2
+    for part in ("modellist", "gateway.drains", "TOKEN_TRACKER_API_PROT", "TOKEN_TRACKER_API_PORT"):
+        assert part in ended.stderr
+    assert not installation.data_dir.exists()
+
+
+def test_a_database_that_is_away_stops_a_first_start_with_the_remedy(tmp_path: Path) -> None:
+    installation = Installation(tmp_path, database_url="postgresql://someone:hunter2@127.0.0.1:1/nothing")
+    ended = run_all(installation)
+    assert ended.returncode == 3
+    assert "DATABASE_URL" in ended.stderr
+    assert "hunter2" not in ended.stderr + ended.stdout
+
+
+def test_with_a_snapshot_the_gateway_serves_while_the_database_is_away(tmp_path: Path) -> None:
+    with Installation(tmp_path) as installation:
+        installation.start("proxy")
+        wait_until(lambda: shows_text(installation) and first_key(installation), 20, "the key")
+        assert installation.stop(signal.SIGTERM) == 0
+        installation.environment["DATABASE_URL"] = "postgresql://127.0.0.1:1/nothing"
+        installation.start("proxy")
+        wait_until(lambda: installation.printed.count("Token Tracker is running") == 2, 20, "the second text")
+        assert "serves from its snapshot" in installation.printed
+        assert installation.chat()[0] == 200
+        assert installation.stop(signal.SIGINT) == 0
+
+
+def test_a_child_that_cannot_work_with_the_configuration_stops_everything(tmp_path: Path) -> None:
+    with Installation(tmp_path) as installation:
+        installation.start("proxy")
+        installation.config_path.write_text("model_list: [")
+        os.kill(running(installation)["gateway"], signal.SIGKILL)
+        process = installation._process
+        assert process is not None
+        assert process.wait(10) == 2
+        assert "gateway cannot work with this configuration" in installation.printed
+        installation.stop()
+
+
+def first_key(installation: Installation) -> str:
+    found = re.search(r"sk-tt-[\w-]+", installation.printed)
+    installation.key = found[0] if found else ""
+    return installation.key
+
+
+def run_all(installation: Installation) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "token_tracker.run", "all"],
+        env=installation.environment,
+        cwd=installation.directory,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
