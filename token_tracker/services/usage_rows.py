@@ -90,13 +90,14 @@ def page(session: Session, filters: Filters, *, limit: int = 100, cursor: str | 
     return Page(_with_attempts(session, rows), encode_cursor(rows[-1].timestamp, rows[-1].id) if more else None)
 
 
-def every_row(read: Callable[[], AbstractContextManager[Session]], filters: Filters) -> Iterator[UsageRow]:
-    """All rows, newest first, in flat memory.
+def every_row(
+    read: Callable[[], AbstractContextManager[Session]], filters: Filters, *, cursor: str | None = None
+) -> Iterator[UsageRow]:
+    """All rows, newest first, older than `cursor` if there is one, in flat memory; raises InvalidCursor.
 
     Each thousand is read in a short transaction of its own (`read()` opens one), so a slow reader holds none open.
     Rows booked meanwhile may or may not be among them; no row comes twice.
     """
-    cursor: str | None = None
     while True:
         with read() as session:
             found = page(session, filters, limit=MAX_LIMIT, cursor=cursor)
