@@ -225,3 +225,10 @@ def test_an_unreadable_answer_gives_an_empty_reading(body: bytes) -> None:
 def test_an_error_in_a_whole_answer_is_noticed() -> None:
     assert DIALECT.read_body(b'{"error":{"message":"no"}}').error
     assert not DIALECT.read_body(b'{"id":"x","error":null}').error
+
+
+def test_an_answer_without_usage_tells_how_much_was_said() -> None:
+    call = {"function": {"name": "find", "arguments": '{"a":1}'}}
+    said = [{"message": {"role": "assistant", "content": "grün"}}, {"message": {"content": None, "tool_calls": [call]}}]
+    reading = DIALECT.read_body(json.dumps({"id": "x", "choices": said}).encode())
+    assert (reading.usage, reading.output_bytes) == (None, 5 + 4 + 7)

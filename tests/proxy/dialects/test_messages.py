@@ -99,3 +99,9 @@ def test_a_whole_answer_is_read() -> None:
     body = json.dumps({"id": "msg_1", "type": "message", "content": [], "usage": usage}).encode()
     assert DIALECT.read_body(body) == Reading(Usage(5, 3, output_tokens=7), True, "msg_1", saw_end=True)
     assert DIALECT.read_body(b'{"type":"error","error":{"type":"api_error"}}').error
+
+
+def test_an_answer_without_usage_tells_how_much_was_said() -> None:
+    content = [{"type": "thinking", "thinking": "123"}, {"text": "1234"}, {"type": "tool_use", "input": {"a": 1}}, 5]
+    reading = DIALECT.read_body(json.dumps({"id": "x", "content": content}).encode())
+    assert (reading.usage, reading.output_bytes) == (None, 3 + 4 + 7)

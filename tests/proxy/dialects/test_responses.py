@@ -60,3 +60,13 @@ def test_a_whole_answer_is_read_with_its_error_being_null() -> None:
     assert DIALECT.read_body(body) == Reading(USAGE, True, "resp_7", saw_end=True)
     failed = json.dumps(response("failed", None, {"code": "server_error"})).encode()
     assert DIALECT.read_body(failed) == Reading(None, False, "resp_7", saw_end=True, error=True)
+
+
+def test_an_answer_without_usage_tells_how_much_was_said() -> None:
+    output = [
+        {"type": "reasoning", "summary": [{"text": "1234"}]},
+        {"type": "message", "content": [{"type": "output_text", "text": "12345"}, "odd"]},
+        {"type": "function_call", "name": "find", "arguments": "{}"},
+    ]
+    reading = DIALECT.read_body(json.dumps({"id": "x", "output": output}).encode())
+    assert (reading.usage, reading.output_bytes) == (None, 4 + 5 + 2)

@@ -33,7 +33,8 @@ class Reading:
     """What an answer told of itself so far. `usage` is None until the provider reported any.
 
     `is_final`: the provider's complete count (not Anthropic's `message_start`, say). `output_events` counts non-empty
-    delta events of a stream and `output_bytes` their text, for an estimate where the provider never counted.
+    delta events of a stream; `output_bytes` is their text, or that of a whole answer that came without usage, for an
+    estimate where the provider never counted.
     """
 
     usage: Usage | None = None

@@ -8,10 +8,10 @@ from token_tracker.domain.providers import WireFormat
 from token_tracker.domain.usage import Usage
 from token_tracker.proxy.dialects import fields as top
 from token_tracker.proxy.dialects.base import Reading, Request
-from token_tracker.proxy.dialects.chat_stream import ChatObserver
+from token_tracker.proxy.dialects.chat_stream import ChatObserver, spoken_bytes
 from token_tracker.proxy.dialects.counts import inclusive_usage
 from token_tracker.proxy.dialects.estimates import tokens_of_fields
-from token_tracker.proxy.dialects.facts import facts, whole_answer
+from token_tracker.proxy.dialects.facts import facts, objects, whole_answer
 
 _ASK = b'{"include_usage":true}'
 
@@ -48,7 +48,10 @@ class Chat:
 
     def read_body(self, body: bytes) -> Reading:
         known = facts(body, "id", "usage", "x_groq", "error")
-        return whole_answer(known, inclusive_usage(known.get("usage")) or _elsewhere(body, known))
+        reading = whole_answer(known, inclusive_usage(known.get("usage")) or _elsewhere(body, known))
+        if reading.usage is None:
+            reading.output_bytes = sum(spoken_bytes(message) for message in _messages(body))
+        return reading
 
     def observer(self, request: Request) -> ChatObserver:
         return ChatObserver(request.wants_usage)
@@ -67,6 +70,10 @@ def _asked_stream_options(fields: dict[str, bytes]) -> bytes | None:
     if options is None or options.get("include_usage", b"false") not in (b"false", b"null"):
         return None
     return top.join({**options, "include_usage": b"true"})
+
+
+def _messages(body: bytes) -> list[dict[str, Any]]:
+    return objects([choice.get("message") for choice in objects(facts(body, "choices").get("choices"))])
 
 
 def _elsewhere(body: bytes, known: dict[str, Any]) -> Usage | None:

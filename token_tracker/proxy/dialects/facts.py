@@ -53,6 +53,11 @@ def text_bytes(*values: Any) -> int:
     return total
 
 
+def objects(value: Any) -> list[dict[str, Any]]:
+    """The objects of a JSON list; [] if it is none."""
+    return [item for item in value if type(item) is dict] if type(value) is list else []
+
+
 def whole_answer(known: dict[str, Any], usage: Usage | None) -> Reading:
     """The reading of a body whose `id` and `error` are in `known`; an empty one if nothing of it could be read."""
     error = known.get("error") is not None

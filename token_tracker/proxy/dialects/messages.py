@@ -9,7 +9,7 @@ from token_tracker.proxy.dialects import fields as top
 from token_tracker.proxy.dialects.base import Reading, Request
 from token_tracker.proxy.dialects.counts import exclusive_usage
 from token_tracker.proxy.dialects.estimates import tokens_of_fields
-from token_tracker.proxy.dialects.facts import facts, identifier, text_bytes, whole_answer
+from token_tracker.proxy.dialects.facts import facts, identifier, objects, text_bytes, whole_answer
 from token_tracker.proxy.dialects.named_stream import NamedObserver
 
 _ENDS = frozenset(("message_stop", "error"))
@@ -42,13 +42,22 @@ class Messages:
 
     def read_body(self, body: bytes) -> Reading:
         known = facts(body, "id", "usage", "error")
-        return whole_answer(known, exclusive_usage(known.get("usage")))
+        reading = whole_answer(known, exclusive_usage(known.get("usage")))
+        if reading.usage is None:
+            reading.output_bytes = sum(map(_block_bytes, objects(facts(body, "content").get("content"))))
+        return reading
 
     def observer(self, request: Request) -> MessagesObserver:
         return MessagesObserver()
 
     def estimate_input_tokens(self, request: Request) -> int:
         return tokens_of_fields(request, "system", "messages", "tools")
+
+
+def _block_bytes(block: dict[str, Any]) -> int:
+    """What a block says: text, thinking, or the input of a tool's use."""
+    used = len(top.quoted(block["input"])) if block.get("input") else 0
+    return used + text_bytes(block.get("text"), block.get("thinking"))
 
 
 class MessagesObserver(NamedObserver):

@@ -9,7 +9,7 @@ from token_tracker.proxy.dialects import fields as top
 from token_tracker.proxy.dialects.base import Reading, Request
 from token_tracker.proxy.dialects.counts import inclusive_usage
 from token_tracker.proxy.dialects.estimates import tokens_of_fields
-from token_tracker.proxy.dialects.facts import facts, identifier, text_bytes, whole_answer
+from token_tracker.proxy.dialects.facts import facts, identifier, objects, text_bytes, whole_answer
 from token_tracker.proxy.dialects.named_stream import NamedObserver
 
 _ENDS = frozenset(("response.completed", "response.incomplete", "response.failed", "error"))
@@ -41,13 +41,22 @@ class Responses:
 
     def read_body(self, body: bytes) -> Reading:
         known = facts(body, "id", "usage", "error")
-        return whole_answer(known, inclusive_usage(known.get("usage")))
+        reading = whole_answer(known, inclusive_usage(known.get("usage")))
+        if reading.usage is None:
+            reading.output_bytes = sum(map(_item_bytes, objects(facts(body, "output").get("output"))))
+        return reading
 
     def observer(self, request: Request) -> ResponsesObserver:
         return ResponsesObserver()
 
     def estimate_input_tokens(self, request: Request) -> int:
         return tokens_of_fields(request, "instructions", "input", "tools", "text")
+
+
+def _item_bytes(item: dict[str, Any]) -> int:
+    """What an item of the output says: texts, summaries of reasoning, arguments of calls."""
+    parts = [*objects(item.get("content")), *objects(item.get("summary"))]
+    return text_bytes(item.get("arguments"), item.get("input"), *(part.get("text") for part in parts))
 
 
 class ResponsesObserver(NamedObserver):
