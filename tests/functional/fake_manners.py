@@ -45,15 +45,18 @@ NAMES = frozenset(
 CACHE_READ, CACHE_WRITE_5M, CACHE_WRITE_1H, REASONING, AUDIO_IN, AUDIO_OUT, IMAGE_OUT = 1000, 200, 30, 50, 7, 9, 100
 _SLOW = re.compile(r"slow-(\d+)ms")
 _STATUS = re.compile(r"[45]\d\d")
+_CACHED = re.compile(r"cached-(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """What is to be done to one request. `delay_s` before each piece; `status`: the error to answer with."""
+    """What is to be done to one request. `delay_s` before each piece; `status`: the error to answer with;
+    `cache_read`: tokens more that were read from a cache."""
 
     names: frozenset[str]
     delay_s: float = 0.0
     status: int | None = None
+    cache_read: int = 0
 
     def __contains__(self, name: str) -> bool:
         return name in self.names
@@ -65,16 +68,19 @@ def manner_of(model: str, header: str = "") -> Manner:
     names = frozenset(text.split("+"))
     delays = [int(match[1]) / 1000 for match in map(_SLOW.fullmatch, names) if match]
     statuses = [int(name) for name in names if _STATUS.fullmatch(name)]
-    unknown = [n for n in names if n not in NAMES and not _SLOW.fullmatch(n) and not _STATUS.fullmatch(n)]
+    cached = [int(match[1]) for match in map(_CACHED.fullmatch, names) if match]
+    unknown = [n for n in names if n not in NAMES and not any(p.fullmatch(n) for p in (_SLOW, _STATUS, _CACHED))]
     if unknown:
         raise BadCall(f"The fake provider knows no manner {sorted(unknown)}.")
-    return Manner(names, sum(delays), statuses[0] if statuses else None)
+    return Manner(names, sum(delays), statuses[0] if statuses else None, sum(cached))
 
 
 def usage_of(reply: Reply, manner: Manner, path: str) -> Usage:
     """The plain word counts, with what the manner adds. Anthropic has cache writes but no reasoning class, and audio
     is counted in chat completions only; see `fake_provider`."""
     usage = reply.usage if path != "/v1/embeddings" else replace(reply.usage, output_tokens=0)
+    if manner.cache_read:
+        usage = replace(usage, cache_read_tokens=manner.cache_read)
     if "cached" in manner:
         writes = (CACHE_WRITE_5M, CACHE_WRITE_1H) if path == "/v1/messages" else (0, 0)
         usage = replace(

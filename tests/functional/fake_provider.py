@@ -16,7 +16,8 @@ models that do not begin with 'fake-' are plain, an unknown manner is a 400:
 - `plain`; `slow-<N>ms`: N ms before each word of a stream, or before a whole answer; `<400…599>`: that status, nothing
   billed, `retry-after: 7` with 429 and 503;
 - `cached`: 1000 tokens more read from a cache; on messages also 200 written for 5 minutes and 30 for an hour (they come
-  on top of P: OpenAI's formats then report P + 1000 prompt tokens); `reasoning`: 50 reasoning tokens on top of R (on
+  on top of P: OpenAI's formats then report P + 1000 prompt tokens); `cached-<N>`: N such reads and no writes;
+  `reasoning`: 50 reasoning tokens on top of R (on
   messages they are output tokens like others); `audio` (chat): 7 audio tokens in, 9 out, on top;
 - `no-usage`; `usage-in-choices` (Kimi), `usage-in-x-groq` (Groq), `usage-in-every-chunk`, `usage-unasked`: chat
   streams, whether asked or not; `null-details`: every detail object of a usage is null;

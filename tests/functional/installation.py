@@ -105,10 +105,24 @@ class Installation:
         )
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
         self._reader.start()
-        wait_until(lambda: self._is_up(what), timeout_s, f"start of {what}; it printed:\n{self.printed}")
-        if not self.key and (found := re.search(r"sk-tt-[\w-]+", self.printed)):
-            self.key = found.group(0)
+        try:
+            wait_until(lambda: self._is_up(what), timeout_s, f"start of {what}")
+        except AssertionError as late:
+            if self._process.poll() is None:
+                self._process.kill()  # its children end with it
+            self.stop()
+            raise AssertionError(f"{late}; it printed:\n{self.printed[-4000:]}") from None
+        if what in ("all", "proxy") and not self.key:
+            self.key = self._announced_key()
         return self
+
+    def _announced_key(self, timeout_s: float = 5) -> str:
+        """The first key, as a person reads it; '' where this start made none (the text then comes without one)."""
+        until = time.monotonic() + timeout_s
+        while "Token Tracker is running" not in self.printed and time.monotonic() < until:
+            time.sleep(0.05)
+        found = re.search(r"sk-tt-[\w-]+", self.printed)
+        return found.group(0) if found else ""
 
     def stop(self, sent: int = signal.SIGINT, timeout_s: float = 15) -> int:
         """End it; gives the exit code."""
@@ -189,7 +203,7 @@ class Installation:
 
     def _is_up(self, what: str) -> bool:
         assert self._process is not None
-        assert self._process.poll() is None, f"it ended with {self._process.returncode}:\n{self.printed}"
+        assert self._process.poll() is None, f"it ended with {self._process.returncode}"
         ready = {"proxy": self._proxy_ready, "api": self._api_ready, "dashboard": self._dashboard_ready}
         if what in ready:
             return ready[what]()
