@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import struct
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -55,26 +57,39 @@ def test_an_upstream_that_cannot_be_reached_is_502_and_a_row_without_usage(make_
     assert (row.status_code, row.end_reason, row.usage_source, row.cost_nano_usd) == (502, "upstream_error", "none", 0)
 
 
-def test_a_connection_that_never_comes_about_is_given_up_and_costs_nothing(make_house: MakeHouse) -> None:
-    with socket.socket() as full:  # a listener whose queue is full answers no handshake
+@pytest.fixture
+def unanswered() -> Iterator[str]:
+    """The base URL of a listener whose queue is full: it answers no handshake."""
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
         full.bind(("127.0.0.1", 0))
         full.listen(0)
-        fillers = [socket.socket() for _ in range(4)]
-        for each in fillers:
-            each.setblocking(False)
-            each.connect_ex(full.getsockname())
-        house = make_house(options=GatewayOptions(connect_timeout_s=0.3))
-        base = f"http://127.0.0.1:{full.getsockname()[1]}/v1"
-        house.configuration.models.exact["far"] = (house.deployment("far", api_base=base),)  # type: ignore[index]
-        reply = house.chat("far")
-        for each in fillers:
-            each.close()
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        yield f"http://127.0.0.1:{full.getsockname()[1]}/v1"
+
+
+def test_a_connection_that_never_comes_about_is_given_up_and_costs_nothing(
+    make_house: MakeHouse, unanswered: str
+) -> None:
+    house = make_house(options=GatewayOptions(connect_timeout_s=0.3))
+    house.configuration.models.exact["far"] = (house.deployment("far", api_base=unanswered),)  # type: ignore[index]
+    reply = house.chat("far")
     assert (reply.status, reply.headers["x-tt-code"]) == (502, "upstream_unreachable")
-    assert (house.row().end_reason, house.row().usage_source, house.row().cost_nano_usd) == (
-        "upstream_error",
-        "none",
-        0,
-    )
+    row = house.row()
+    assert (row.end_reason, row.usage_source, row.cost_nano_usd) == ("upstream_error", "none", 0)
+
+
+def test_a_client_that_leaves_before_anything_was_sent_costs_nothing(make_house: MakeHouse, unanswered: str) -> None:
+    house = make_house()
+    house.configuration.models.exact["gpt"] = (house.deployment("gpt", api_base=unanswered),)  # type: ignore[index]
+    client = connect(house)
+    wait_until(house.records, "the open record")
+    reset(client)
+    row = house.row()
+    assert (row.end_reason, row.status_code, row.usage_source, row.cost_nano_usd) == ("cancelled", 0, "none", 0)
 
 
 @pytest.mark.parametrize("is_stream", [False, True])

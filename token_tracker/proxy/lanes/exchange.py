@@ -244,7 +244,8 @@ class Exchange:
         attempt, options = self.attempt, self.floor.options
         wanted = attempt.target.on_disconnect
         drains = wanted == "drain" or (wanted is None and attempt.price.cost_source is not CostSource.LOCAL)
-        if attempt.is_booked or not drains or self.floor.drains >= options.drains:
+        in_vain = attempt.is_booked or not attempt.was_sent
+        if in_vain or not drains or self.floor.drains >= options.drains:
             self.deadline.limit("gone", 0)
             return
         self._is_draining = True
