@@ -3,6 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 UV ?= uv
+# Some machines set this one; then every start would compile 4,000 modules again, in memory.
+unexport PYTHONDONTWRITEBYTECODE
+PIP_INSTALL := $(PY) -m pip install -q --disable-pip-version-check --no-compile
+# Only changed files are compiled. Packages ship files for other Pythons, hence no word about those that do not compile.
+COMPILE := $(PY) -m compileall -q -q -j 0
 
 .PHONY: run install test check bench lock clean
 
@@ -10,26 +15,29 @@ run: install
 	@exec $(PY) -m token_tracker.run all
 
 install: $(VENV)/.runtime
+	@$(COMPILE) token_tracker
 
 # The venv is made only if its interpreter is missing; a broken or half-made one is completed by pip.
 $(PY):
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not there. Install Python 3.11 or newer, or name yours: make PYTHON=/path/to/python …" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Token Tracker needs Python 3.11 or newer; this is %s. Name another one: make PYTHON=python3.12 …" % sys.version.split()[0])'
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing. On Debian or Ubuntu: apt install python3-venv, then run make again." >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.runtime: requirements.lock pyproject.toml | $(PY)
 	@echo "Installing the locked dependencies into $(VENV) (about two minutes the first time) …"
-	@$(PY) -m pip install -q --disable-pip-version-check --no-compile --require-hashes -r requirements.lock
-	@$(PY) -m pip install -q --disable-pip-version-check --no-compile --no-deps --no-build-isolation -e .
-	@$(PY) -m compileall -q -j 0 $(VENV)/lib || true
+	@$(PIP_INSTALL) --require-hashes -r requirements.lock
+	@$(PIP_INSTALL) --no-deps --no-build-isolation --no-index -e .
+	@$(COMPILE) $(VENV)/lib || true
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
-	@$(PY) -m pip install -q --disable-pip-version-check --no-compile --require-hashes -r requirements-dev.lock
-	@$(PY) -m compileall -q -j 0 $(VENV)/lib || true
+	@echo "Installing what tests need …"
+	@$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
+	@$(COMPILE) $(VENV)/lib || true
 	@touch $@
 
-test: $(VENV)/.dev
+test: install $(VENV)/.dev
 	@$(PY) -m pytest
 
 check: $(VENV)/.dev
@@ -38,7 +46,7 @@ check: $(VENV)/.dev
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports
 
-bench: $(VENV)/.dev
+bench: install $(VENV)/.dev
 	@$(PY) -m benchmarks.run
 
 # Needs uv (pip install uv). Hashes for every platform, and no registry's address in the files.
@@ -47,4 +55,5 @@ lock:
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
