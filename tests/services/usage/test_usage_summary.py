@@ -16,6 +16,7 @@ from token_tracker.database.models import SystemState, TokenUsage
 from token_tracker.database.session import reading, transaction
 from token_tracker.domain.access import Scope
 from token_tracker.services import usage, usage_summary
+from token_tracker.services.booking import book
 from token_tracker.services.usage import Filters
 from token_tracker.services.usage_horizon import HORIZON
 from token_tracker.services.usage_parts import Part, parts_of
@@ -161,6 +162,24 @@ def test_what_only_rows_know_is_summed_from_rows(
             summary = usage.summarize(session, Filters(start=start, end=end), groups=groups, zone=ZoneInfo(zone))
         assert as_found(summary) == expected_sums(chosen, groups, ZoneInfo(zone), contribution)
         assert (summary.totals.values, summary.totals.latency_counts) == total
+
+
+def test_what_the_recorder_books_sums_alike_from_its_roll_ups_and_from_its_rows(
+    engine: Engine, row: MakeRow, contribution: Contribution
+) -> None:
+    rows = random_rows(row, 300)
+    stored_as = {"user": "user_id", "team": "team_id", "session": "session_id"}
+    with transaction(engine) as session:
+        book(
+            session,
+            [{stored_as.get(name, name): value for name, value in row.items() if name != "booked_at"} for row in rows],
+            at=START,
+        )
+    with reading(engine) as session:
+        from_rollups = usage.summarize(session, Filters(), groups=("model", "key", "day"), zone=BERLIN)
+        from_rows = usage.summarize(session, Filters(), groups=("session",))
+    assert as_found(from_rollups) == expected_sums(rows, ("model", "key", "day"), BERLIN, contribution)
+    assert from_rows.totals == from_rollups.totals
 
 
 def test_part_hours_come_from_rows_and_whole_hours_from_roll_ups() -> None:
