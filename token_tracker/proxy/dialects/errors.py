@@ -22,15 +22,15 @@ _ANTHROPIC_TYPES = {
     413: "request_too_large",
     429: "rate_limit_error",
     504: "timeout_error",
+    529: "overloaded_error",
 }
 
 
 def error_body(family: str, refusal: Refusal, request_id: str) -> bytes:
     """JSON for `family` 'openai' or 'anthropic'; `request_id` appears in Anthropic's shape only."""
     if family == "anthropic":
-        kind = _ANTHROPIC_TYPES.get(refusal.status, _default(refusal.status, "api_error"))
         error: dict[str, Any] = {
-            "type": kind,
+            "type": error_type(family, refusal.status),
             "message": refusal.message,
             "code": refusal.code,
             "details": refusal.details,
@@ -38,7 +38,7 @@ def error_body(family: str, refusal: Refusal, request_id: str) -> bytes:
         return msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})
     error = {
         "message": refusal.message,
-        "type": _OPENAI_TYPES.get(refusal.status, _default(refusal.status, "server_error")),
+        "type": error_type(family, refusal.status),
         "param": refusal.param,
         "code": refusal.code,
         "details": refusal.details,
@@ -46,5 +46,7 @@ def error_body(family: str, refusal: Refusal, request_id: str) -> bytes:
     return msgspec.json.encode({"error": error})
 
 
-def _default(status: int, server: str) -> str:
-    return "invalid_request_error" if status < 500 else server
+def error_type(family: str, status: int) -> str:
+    """The provider's own name for errors of that status, which its clients' exceptions rest on."""
+    types, server = (_ANTHROPIC_TYPES, "api_error") if family == "anthropic" else (_OPENAI_TYPES, "server_error")
+    return types.get(status, "invalid_request_error" if status < 500 else server)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from token_tracker.domain.errors import upstream_unreachable
-from token_tracker.proxy.dialects.errors import error_body
+from token_tracker.proxy.dialects.errors import error_body, error_type
 from token_tracker.proxy.litellm.report import Failure
 
 BROKEN_STREAM = "The upstream ended its answer before it was complete."
@@ -29,23 +29,6 @@ _TELLTALE = re.compile(
     r"|Traceback|object has no attribute",
     re.IGNORECASE,
 )
-_ANTHROPIC_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
-_OPENAI_TYPES = {
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    429: "rate_limit_error",
-}
 
 
 def status_of(failure: Failure | None, status: int) -> int:
@@ -84,13 +67,11 @@ def error_of(family: str, status: int, failure: Failure, client_model: str, requ
         return body
     message = failure.message or _default_message(status, client_model)
     if family == "anthropic":
-        error = {"type": _anthropic_type(status, failure), "message": message}
+        error = {"type": error_type(family, status), "message": message}
         return msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})
     fields = {
         "message": message,
-        "type": failure.type
-        or _OPENAI_TYPES.get(status)
-        or ("server_error" if status >= 500 else "invalid_request_error"),
+        "type": failure.type or error_type(family, status),
         "param": failure.param or None,
         "code": failure.code or None,
     }
@@ -101,9 +82,3 @@ def _default_message(status: int, model: str) -> str:
     if status == 504:
         return _TIMED_OUT
     return (_NOT_TRANSLATED if status < 500 else _FAILED).format(model=model)
-
-
-def _anthropic_type(status: int, failure: Failure) -> str:
-    """Anthropic's types follow the status, so that clients of its SDK can rely on them."""
-    known = _ANTHROPIC_TYPES.get(status)
-    return known or ("invalid_request_error" if 400 <= status < 500 else "api_error")
