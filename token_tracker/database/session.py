@@ -23,6 +23,8 @@ _WRITE = {"sqlite_begin": "IMMEDIATE"}
 # A reader sees one state of the database from its first statement to its last, as on SQLite in WAL mode.
 _READ = {"postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}}
 _CONNECT_TIMEOUT_S = 3
+# Values of a statement may be hashes or names: an error's text goes to logs without them.
+_COMMON: dict[str, Any] = {"pool_timeout": 10, "hide_parameters": True}
 
 
 def make_engine(url: str, *, lock_wait_ms: int = 5_000, statement_timeout_ms: int = 30_000) -> Engine:
@@ -35,7 +37,7 @@ def make_engine(url: str, *, lock_wait_ms: int = 5_000, statement_timeout_ms: in
     """
     parsed = parse_url(url)
     if parsed.drivername == "sqlite":
-        engine = create_engine(parsed, connect_args={"timeout": lock_wait_ms / 1000}, pool_timeout=10)
+        engine = create_engine(parsed, connect_args={"timeout": lock_wait_ms / 1000}, **_COMMON)
         _prepare_sqlite(engine, Path(parsed.database or ""), lock_wait_ms)
         return engine
     options = {
@@ -55,7 +57,7 @@ def make_engine(url: str, *, lock_wait_ms: int = 5_000, statement_timeout_ms: in
         "tcp_user_timeout": 10_000,
     }
     arguments = {name: value for name, value in arguments.items() if name not in parsed.query}
-    return create_engine(parsed, connect_args=arguments, pool_pre_ping=True, pool_timeout=10)
+    return create_engine(parsed, connect_args=arguments, pool_pre_ping=True, **_COMMON)
 
 
 def _prepare_sqlite(engine: Engine, path: Path, lock_wait_ms: int) -> None:

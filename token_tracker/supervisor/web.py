@@ -10,7 +10,7 @@ from gunicorn.app.base import BaseApplication
 
 from token_tracker.config.values import Address
 
-THREADS = 4
+THREADS = 8  # slow readers of exports wait in them
 GRACE_S = 2  # for requests under way; all processes together have 5 s
 
 
