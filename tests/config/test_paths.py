@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -48,11 +49,10 @@ def test_an_empty_secret_file_is_made_anew(files: Files) -> None:
 
 
 def test_sockets_lie_in_the_data_directory(files: Files) -> None:
-    settings = files.load(TOKEN_TRACKER_DATA_DIR="/tmp").settings
-    if len(str(files.directory)) < 60:
-        settings = files.load().settings
-        assert paths.runtime_dir(settings) == settings.data_dir / "run"
-        assert mode(paths.runtime_dir(settings)) == 0o700
+    with TemporaryDirectory() as short:
+        settings = files.load(TOKEN_TRACKER_DATA_DIR=short).settings
+        assert paths.runtime_dir(settings) == Path(short) / "run"
+        assert mode(Path(short) / "run") == 0o700
 
 
 def test_a_data_directory_with_a_long_name_has_its_sockets_elsewhere_and_always_there(files: Files) -> None:

@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.functional.installation import Installation, wait_until
 
 CHILDREN = {"gateway", "recorder", "demo", "api", "dashboard", "worker"}
@@ -73,6 +75,18 @@ def test_a_first_start_a_repair_an_end_and_a_second_start(tmp_path: Path) -> Non
         everybody = list(running(installation).values())
         os.kill(installation.pid, signal.SIGKILL)
         wait_until(lambda: ends_of(everybody), 10, "the children's end after their supervisor was killed")
+
+
+@pytest.mark.parametrize("what", ["api", "dashboard", "worker"])
+def test_a_process_alone_prepares_the_database_and_ends_when_told(tmp_path: Path, what: str) -> None:
+    with Installation(tmp_path) as installation:
+        for first in (True, False):
+            installation.printed = ""
+            installation.start(what)
+            wait_until(lambda: what != "worker" or "at work" in installation.printed, 20, "the worker at work")
+            wait_until(lambda first=first: first_key(installation) or not first, 20, "the first key")
+            assert bool(first_key(installation)) is first
+            assert installation.stop(signal.SIGTERM) == 0
 
 
 def test_a_port_in_use_is_named_and_nothing_starts(tmp_path: Path) -> None:
