@@ -27,6 +27,7 @@ EXIT_CONFIGURATION = 2
 LEASE = "worker"
 LEASE_LASTS = timedelta(seconds=15)
 RENEW_S = 4.0
+LOCK_WAIT_MS = 2_000  # it also ends within that time when it is told to
 STAND_BY_S = 2.0
 IDLE_S = 1.0
 LONGEST_PAUSE_S = 1.0
@@ -174,7 +175,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = load().settings
-        engine = make_engine(settings.database_url.value)
+        engine = make_engine(settings.database_url.value, lock_wait_ms=LOCK_WAIT_MS)
     except (ConfigurationError, DatabaseUrlError) as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIGURATION

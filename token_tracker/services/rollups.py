@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, case, delete, func, select
 from sqlalchemy.orm import Session
 
 from token_tracker.database.models import LATENCY_COLUMNS, ROLLUP_KEYS, ROLLUP_SUMS, TokenUsage, UsageHourly
@@ -85,11 +86,21 @@ def _compared(session: Session, hour: datetime) -> tuple[set[Key], Sums]:
 
 
 def _hourly_sums(session: Session, hour: datetime) -> Sums:
-    columns = [_HOURLY.c[name] for name in (*_KEYS, *ROLLUP_SUMS)]
-    return _keyed(session.execute(select(*columns).where(_HOURLY.c.hour == hour)).all())
+    return _keyed(session.execute(_hourly_statement(), {"start": hour}).all())
 
 
 def _ledger_sums(session: Session, hour: datetime) -> Sums:
+    return _keyed(session.execute(_ledger_statement(), {"start": hour, "end": hour + HOUR}).all())
+
+
+@cache  # building the statements takes longer than most hours' answers
+def _hourly_statement() -> Select[*tuple[Any, ...]]:
+    columns = [_HOURLY.c[name] for name in (*_KEYS, *ROLLUP_SUMS)]
+    return select(*columns).where(_HOURLY.c.hour == bindparam("start"))
+
+
+@cache
+def _ledger_statement() -> Select[*tuple[Any, ...]]:
     keys = (
         TokenUsage.key_id,
         TokenUsage.user,
@@ -99,8 +110,8 @@ def _ledger_sums(session: Session, hour: datetime) -> Sums:
         TokenUsage.provider,
         TokenUsage.end_reason,
     )
-    in_hour = and_(TokenUsage.timestamp >= hour, TokenUsage.timestamp < hour + HOUR)
-    return _keyed(session.execute(select(*keys, *_sum_columns()).where(in_hour).group_by(*keys)).all())
+    in_hour = and_(TokenUsage.timestamp >= bindparam("start"), TokenUsage.timestamp < bindparam("end"))
+    return select(*keys, *_sum_columns()).where(in_hour).group_by(*keys)
 
 
 def _sum_columns() -> list[ColumnElement[int]]:

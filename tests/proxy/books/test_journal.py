@@ -164,11 +164,14 @@ def open_until_refused(journal: Journal, *, lane: str, first: int) -> list[int]:
     raise AssertionError("a full disk refused nothing")
 
 
+@pytest.mark.parametrize("reserved_by", ["posix_fallocate", "zeros"])
 @pytest.mark.parametrize("lane", ["direct", "litellm"])
 @pytest.mark.parametrize("segment_bytes", [64_000, 32 * 1024 * 1024])
 def test_a_full_disk_refuses_new_calls_and_keeps_the_ends_of_all_that_are_open(
-    small_disk: Path, segment_bytes: int, lane: str
+    small_disk: Path, segment_bytes: int, lane: str, reserved_by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if reserved_by == "zeros":
+        monkeypatch.delattr(os, "posix_fallocate")
     journal = a_journal(small_disk, segment_bytes=segment_bytes)
     taken = open_until_refused(journal, lane=lane, first=0)
     fill(small_disk)

@@ -20,6 +20,8 @@ from token_tracker.proxy.books.framing import MAGIC
 TEMPORARY = ".new-"
 _NAME = re.compile(r"([0-9a-f]{8})-(\d{1,9})")
 _LEFTOVER_S = 60
+_ZEROS = bytes(64 * 1024)
+_flush = getattr(os, "fdatasync", os.fsync)  # macOS has none
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -121,7 +123,7 @@ class WrittenSegment:
             self._allocate(end)
 
     def _allocate(self, end: int) -> None:
-        os.posix_fallocate(self._descriptor, self._allocated, end - self._allocated)
+        _allocate(self._descriptor, self._allocated, end)
         self._allocated = end
 
     def append(self, frame: bytes | bytearray) -> None:
@@ -132,12 +134,21 @@ class WrittenSegment:
         self.position += written
 
     def sync(self) -> None:
-        os.fdatasync(self._descriptor)
+        _flush(self._descriptor)
 
     def close(self) -> None:
         """Give the unused room back, make the rest durable, and let go of the lock."""
         try:
             os.ftruncate(self._descriptor, self.position)
-            os.fdatasync(self._descriptor)
+            _flush(self._descriptor)
         finally:
             os.close(self._descriptor)
+
+
+def _allocate(descriptor: int, start: int, end: int) -> None:
+    """Have the file system keep room from `start`, where nothing is written yet, to `end`. Raises OSError."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, start, end - start)
+        return
+    while start < end:  # macOS: zeros take the room just as well, only slower
+        start += os.pwrite(descriptor, _ZEROS[: end - start], start)
