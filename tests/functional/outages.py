@@ -1,0 +1,110 @@
+"""Takes a test's own database away for a while: a lock held on SQLite, a closed relay before PostgreSQL."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from sqlalchemy import make_url
+
+
+class Outage(Protocol):
+    """`url` is what the installation is given; inside `with away():` nobody can write there."""
+
+    url: str
+
+    def away(self) -> AbstractContextManager[None]: ...
+
+    def close(self) -> None: ...
+
+
+class LockedFile:
+    """Another program holds the write lock of the SQLite file."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        with contextlib.closing(sqlite3.connect(make_url(self.url).database or "", timeout=10)) as connection:
+            connection.isolation_level = None
+            connection.execute("BEGIN EXCLUSIVE")
+            try:
+                yield
+            finally:
+                connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
+class Relay:
+    """A port before a PostgreSQL server; while it is away, connections break and new ones are refused."""
+
+    def __init__(self, url: str) -> None:
+        server = make_url(url)
+        self._target = (server.host or "127.0.0.1", server.port or 5432)
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self._port = 0
+        self._listener = self._listen()
+        self.url = server.set(host="127.0.0.1", port=self._port).render_as_string(hide_password=False)
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        self.close()
+        try:
+            yield
+        finally:
+            self._listener = self._listen()
+
+    def close(self) -> None:
+        with self._lock:
+            for each in (self._listener, *self._open):
+                with contextlib.suppress(OSError):  # the other end may have left
+                    each.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+
+    def _listen(self) -> socket.socket:
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", self._port))
+        listener.listen(64)
+        self._port = listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+        return listener
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._carry, args=(client,), daemon=True).start()
+
+    def _carry(self, client: socket.socket) -> None:
+        with client, socket.create_connection(self._target) as server:
+            with self._lock:
+                self._open |= {client, server}
+            other = {client: server, server: client}
+            with contextlib.suppress(OSError):
+                while True:
+                    ready, _, _ = select.select([client, server], [], [])
+                    pieces = [(each, each.recv(65536)) for each in ready]
+                    if not all(piece for _, piece in pieces):
+                        break
+                    for each, piece in pieces:
+                        other[each].sendall(piece)
+            with self._lock:
+                self._open -= {client, server}
+
+
+def outage_of(url: str) -> Outage:
+    """The way to take this database away."""
+    return LockedFile(url) if url.startswith("sqlite") else Relay(url)
