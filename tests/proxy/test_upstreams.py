@@ -135,3 +135,8 @@ def test_anthropic_version_is_added_only_where_the_client_sent_none() -> None:
     own = [("anthropic-version", "2024-01-01")]
     assert request_headers(own, WireFormat.MESSAGES, (), None) == own
     assert request_headers([], WireFormat.CHAT, (), "gzip") == [("accept-encoding", "gzip")]
+
+
+def test_a_wildcard_with_a_fixed_model_sends_every_name_to_it() -> None:
+    table = upstreams(wildcards={"": (deployment("*", model="gpt-4o"),)})
+    assert [each.model for each in table.deployments("anything")] == ["gpt-4o"]

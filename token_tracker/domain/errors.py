@@ -58,6 +58,11 @@ def model_not_allowed(model: str) -> Refusal:
     return Refusal(403, "model_not_allowed", f"This key may not use the model '{model}'.", param="model")
 
 
+def not_spoken(model: str, path: str) -> Refusal:
+    """The upstream does not speak the route's format, and nothing here translates it."""
+    return invalid_request(f"The upstream of '{model}' does not answer {path}.", param="model")
+
+
 def not_found(path: str) -> Refusal:
     return Refusal(404, "route_not_found", f"The gateway has no route {path}.")
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from yarl import URL
 
 from token_tracker.config.values import Deployment
-from token_tracker.domain.errors import journal_unavailable, lane_unavailable, model_not_allowed, model_not_found
+from token_tracker.domain.errors import journal_unavailable, model_not_allowed, model_not_found, not_spoken
 from token_tracker.domain.providers import PROVIDERS, WireFormat
 from token_tracker.proxy.auth import Keys, authenticate, may_use
 from token_tracker.proxy.body import Receive, read_body
@@ -35,7 +35,7 @@ class Translation(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What decides whether a call may go, and where."""
+    """What decides whether a call may go, and where. `translation` None: no configured model needs LiteLLM."""
 
     keys: Keys
     upstreams: Upstreams
@@ -85,7 +85,7 @@ class Admission:
         if target.lane == "direct":
             return direct_request(route, scope["query_string"], incoming, request, target), None
         if self.translation is None:
-            raise lane_unavailable()
+            raise not_spoken(request.model, route.path)
         upstream = self.translation.prepare(call_id, route.path, request, target.deployment)
         return upstream, self.translation.restorer(route.dialect.wire, target.deployment, request.model)
 

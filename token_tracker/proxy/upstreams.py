@@ -138,12 +138,11 @@ def _speaks(deployment: Deployment) -> frozenset[WireFormat]:
 
 
 def _filled(template: Deployment, model: str) -> Deployment:
-    """A wildcard's deployment for one name: a '*' in its model is the rest of the name.
+    """A wildcard's deployment for one name: a '*' in its model is the rest of the name; without one, all names get it.
 
     It keeps the name of its entry, by which the entry's own price is known to the database as well.
     """
-    filled = template.model.replace("*", model) if "*" in template.model else model
-    return replace(template, model=filled)
+    return replace(template, model=template.model.replace("*", model))
 
 
 def _first(*values: float | None) -> float:
