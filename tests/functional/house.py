@@ -84,6 +84,10 @@ class House:
     def key(self) -> str:
         return self.installation.key
 
+    @property
+    def max_body_bytes(self) -> int:
+        return int(self.installation.environment["TOKEN_TRACKER_MAX_BODY_SIZE"])
+
     def openai(self, **options: Any) -> openai.OpenAI:
         """OpenAI's client as its users make it, but that it does not try again by itself."""
         base_url = self.proxy_url + "/v1"
@@ -138,7 +142,8 @@ def make_house(directory: Path, provider: FakeProvider, **env: str) -> House:
     """Not started yet."""
     config = {"model_list": models(provider), "pricing": PRICING}
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "functional" / "hosts")])
-    return House(Installation(directory, config, PYTHONPATH=path, **env), provider)
+    variables = {"PYTHONPATH": path, "TOKEN_TRACKER_MAX_BODY_SIZE": "1000000", **env}
+    return House(Installation(directory, config, **variables), provider)
 
 
 def marker(name: str = "call") -> str:
