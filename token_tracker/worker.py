@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from token_tracker.config.load import ConfigurationError, load
+from token_tracker.config.logs import write_logs
 from token_tracker.database.session import DatabaseUrlError, make_engine, reading, transaction
 from token_tracker.services import leases, retention, rollups
 from token_tracker.services.outage import Attempts, Outage
@@ -172,7 +173,7 @@ class Worker:
 
 def main() -> int:
     """Run until SIGTERM or SIGINT; gives the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    write_logs()
     try:
         settings = load().settings
         engine = make_engine(settings.database_url.value, lock_wait_ms=LOCK_WAIT_MS)

@@ -20,6 +20,7 @@ import uvicorn
 
 from token_tracker.config import paths
 from token_tracker.config.load import ConfigurationError, load
+from token_tracker.config.logs import write_logs
 from token_tracker.config.values import Address, Configuration
 from token_tracker.proxy.admission import Admission
 from token_tracker.proxy.app import Gateway
@@ -49,7 +50,7 @@ _NOT_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 def main() -> int:
     """Run one worker until SIGTERM or SIGINT; gives the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    write_logs()
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # a broken stream is journalled, not a server's error
     try:
         configuration = load()

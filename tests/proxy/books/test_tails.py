@@ -10,6 +10,7 @@ from msgspec import structs
 from tests.proxy.books.records_made import NODE, a_journal, an_end, an_open, write_calls
 from token_tracker.proxy.books import framing
 from token_tracker.proxy.books.records import Awaiting, End
+from token_tracker.proxy.books.segment_reader import KEPT_AS
 from token_tracker.proxy.books.segments import list_segments
 from token_tracker.proxy.books.tails import CLOSED, Tails
 
@@ -203,3 +204,17 @@ def test_an_empty_segment_of_a_worker_that_lost_power_is_removed(tmp_path: Path)
     (tmp_path / NODE / "aaaaaaaa-0").write_bytes(bytes(4_096))
     assert taken(Tails(tmp_path, {})) == []
     assert list_segments(tmp_path) == []
+
+
+def test_a_segment_damaged_in_its_middle_is_put_aside_not_deleted(tmp_path: Path) -> None:
+    journal = a_journal(tmp_path)
+    write_calls(journal, range(3))
+    journal.close()
+    (name,) = list_segments(tmp_path)
+    path = name.path(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    assert len(taken(Tails(tmp_path, {}))) < 4
+    assert list_segments(tmp_path) == []
+    assert path.with_name(path.name + KEPT_AS).read_bytes() == content

@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 
 from token_tracker.config import paths
 from token_tracker.config.load import ConfigurationError, load
+from token_tracker.config.logs import write_logs
 from token_tracker.config.values import Settings
 from token_tracker.database.session import DatabaseUrlError, make_engine
 from token_tracker.proxy.books.bookkeeper import Bookkeeper
@@ -114,7 +115,7 @@ def claim_directory(path: Path) -> int | None:
 
 def main() -> int:
     """Run until SIGTERM or SIGINT; gives the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    write_logs()
     try:
         settings = load().settings
         engine = make_engine(

@@ -16,6 +16,7 @@ from token_tracker.proxy.books.segments import SegmentName
 
 log = logging.getLogger("token_tracker.recorder")
 
+KEPT_AS = ".torn"  # a segment with bytes that nobody could read is put aside under this ending, never deleted
 _CHUNK_BYTES = 64 * 1024
 _LONGEST_BYTES = framing.HEADER_BYTES + framing.MAX_RECORD_BYTES
 
@@ -23,13 +24,14 @@ _LONGEST_BYTES = framing.HEADER_BYTES + framing.MAX_RECORD_BYTES
 class SegmentReader:
     """`position`: the end of the last record that was taken; `booked`: of the last one whose rows are committed.
 
+    `is_torn`: something that is no sound record lies behind the last one.
     `is_unreadable`: a sound record of a kind that this version does not know lies ahead. It is kept, not skipped.
     """
 
     def __init__(self, journal: Path, name: SegmentName) -> None:
         self.name = name
         self.position = self.booked = 0
-        self.is_unreadable = False
+        self.is_unreadable = self.is_torn = False
         self._path = name.path(journal)
         self._descriptor: int | None = None  # opened when first needed: after an outage there may be many segments
         self._ready: deque[tuple[int, bytes]] = deque()
@@ -41,6 +43,13 @@ class SegmentReader:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+    def remove(self) -> None:
+        """Everything that can be read is booked: delete the file, or put it aside if it is torn. Idempotent."""
+        if not self.is_torn:
+            self._path.unlink(missing_ok=True)
+        elif self._path.exists():
+            self._path.rename(self._path.with_name(self._path.name + KEPT_AS))
 
     def records(self) -> Iterator[tuple[int, Record]]:
         """Each record once, with the offset of its end; it may be asked again for what is written later."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from token_tracker.proxy.books.records import Awaiting, End, Open
 from token_tracker.proxy.books.rows import crashed
-from token_tracker.proxy.books.segment_reader import SegmentReader
+from token_tracker.proxy.books.segment_reader import KEPT_AS, SegmentReader
 from token_tracker.proxy.books.segments import SegmentName, is_locked, list_segments
 
 log = logging.getLogger("token_tracker.recorder")
@@ -72,12 +72,12 @@ class Tail:
             reader.booked = reader.position
 
     def remove_booked(self) -> list[str]:
-        """Delete segments that nobody needs any more, oldest first; their names."""
+        """Remove segments that nobody needs any more, oldest first; their names."""
         removed: list[str] = []
         while self._readers and (self.is_finished or self._readers[0].name.number < self._oldest_needed()):
             reader = self._readers.pop(0)
             reader.close()
-            reader.name.path(self._journal).unlink(missing_ok=True)
+            reader.remove()
             removed.append(str(reader.name))
             self._turn -= 1
         return removed
@@ -125,11 +125,14 @@ class Tail:
 
     def _report_torn(self, reader: SegmentReader) -> None:
         if torn_bytes := reader.torn_bytes():
+            reader.is_torn = True
             log.warning(
-                "the journal segment %s ends in %d bytes that are no whole record (its writer was cut off); "
-                "all before them is booked",
+                "the journal segment %s ends in %d bytes that are no whole record (its writer was cut off, or the file "
+                "is damaged); all before them is booked, and the file is kept as %s%s",
                 reader.name,
                 torn_bytes,
+                reader.name,
+                KEPT_AS,
             )
 
 
