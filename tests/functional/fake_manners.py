@@ -9,7 +9,7 @@ from typing import Any
 
 from token_tracker.demo.app import sse
 from token_tracker.demo.echo import BadCall, Call, Event, Json, Reply
-from token_tracker.domain.usage import Usage
+from token_tracker.domain.usage import TOKEN_CLASSES, Usage
 
 # Each name does one thing and is described in `fake_provider`; several are joined with '+'.
 NAMES = frozenset(
@@ -34,6 +34,7 @@ NAMES = frozenset(
         "dies-mid-stream",
         "ends-early",
         "error-event",
+        "in-seconds",
         "hang-before-headers",
         "hang-mid-stream",
         "gpt-image",
@@ -43,6 +44,7 @@ NAMES = frozenset(
     )
 )
 CACHE_READ, CACHE_WRITE_5M, CACHE_WRITE_1H, REASONING, AUDIO_IN, AUDIO_OUT, IMAGE_OUT = 1000, 200, 30, 50, 7, 9, 100
+CREATED_S = 1_767_225_600
 _SLOW = re.compile(r"slow-(\d+)ms")
 _STATUS = re.compile(r"[45]\d\d")
 _CACHED = re.compile(r"cached-(\d+)")
@@ -93,6 +95,10 @@ def usage_of(reply: Reply, manner: Manner, path: str) -> Usage:
     if "audio" in manner and path == "/v1/chat/completions":
         usage = replace(usage, input_audio_tokens=AUDIO_IN, output_audio_tokens=AUDIO_OUT)
     return usage
+
+
+def bill(usage: Usage) -> dict[str, int]:
+    return {name: getattr(usage, name) for name in TOKEN_CLASSES if getattr(usage, name)}
 
 
 def asked_for(call: Call, manner: Manner) -> Call:
@@ -173,7 +179,8 @@ def is_piece(event: Event) -> bool:
     if isinstance(data, str):
         return False
     if data.get("choices"):
-        return bool(data["choices"][0]["delta"].get("content"))
+        choice = data["choices"][0]
+        return bool(choice["delta"].get("content") if "delta" in choice else choice["text"])
     return data.get("type") in ("response.output_text.delta", "content_block_delta")
 
 

@@ -2,13 +2,17 @@
 
     python -m tests.functional.fake_provider --port 8123        (from the repository's root)
 
-Routes: the echo provider's four (chat completions, embeddings, responses, messages), `GET /v1/models`,
-`POST /v1/audio/speech`, `POST /v1/images/generations`; `GET /books[?marker=M][&slim=1]`, `POST /books/reset`.
+Routes: the echo provider's six (chat and other completions, embeddings, responses, messages and their count),
+`GET /v1/models`, `POST /v1/audio/{speech,transcriptions,translations}`, `/v1/images/{generations,edits,variations}`,
+`/v1/moderations`, `/v1/rerank`; `GET /books[?marker=M][&slim=1]`, `POST /books/reset`. The header x-fake-serial makes
+the ids and times of an answer the same each time.
 
 **Usage.** P = words in all texts of the request, R = words of the reply: six of the prefix 'Hello from Token Tracker!
 You said: ' and those of the last user message, at most the request's maximum of tokens. Plain usage: P in, R out.
 Embeddings: P in, nothing out. Images of models with 'gpt-image' in their name: P in, 100 image tokens out a picture;
-other images and speech: no usage in the answer.
+other images and speech: no usage in the answer. Edits: the bytes of the picture are its tokens. Transcriptions: ten
+audio tokens and one word a byte of the file, P of the prompt; none in formats that are plain text. Moderations: free.
+Rerank: words of query and documents.
 
 **Manners**, by model name ('fake-cached', several as 'fake-cached+slow-20ms') or by the request header x-fake-manner;
 models that do not begin with 'fake-' are plain, an unknown manner is a 400:
@@ -26,6 +30,7 @@ models that do not begin with 'fake-' are plain, an unknown manner is a 400:
 - `dies-mid-stream`: the connection is cut after half of the words (R // 2), or half of a whole body; `ends-early`: a
   clean end there, without the terminal event; `error-event`: an error event there, then a clean end; `hang-mid-stream`:
   silence there, until the client leaves; `hang-before-headers`: silence from the start.
+- `in-seconds`: transcriptions count seconds, one a byte, instead of tokens;
 - `gpt-image`, `dall-e`, `tts`, `embedding`: plain, so that such names can be told apart.
 
 **Books.** One entry a request, see `Entry`. A manner's marker for finding it again is the request's `user`, else

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import email
+import email.policy
 import itertools
 import zlib
 from dataclasses import dataclass, field, replace
@@ -12,9 +14,10 @@ from typing import Any
 import msgspec
 
 from tests.functional.fake_manners import (
-    IMAGE_OUT,
+    CREATED_S,
     Manner,
     asked_for,
+    bill,
     encoded,
     error_event,
     is_piece,
@@ -24,9 +27,9 @@ from tests.functional.fake_manners import (
     told_usage,
     usage_of,
 )
+from tests.functional.fake_unconversed import UNCONVERSED
 from token_tracker.demo.app import FORMATS, Format, Headers, Receive, Scope, Send, error, parse
-from token_tracker.demo.echo import BadCall, Call, Event, Json, Reply, echo, read_model, words
-from token_tracker.domain.usage import TOKEN_CLASSES, Usage
+from token_tracker.demo.echo import BadCall, Call, Event, Json, Reply, echo, read_model
 
 # What providers send along: some to be passed on, the last three to be taken out by a gateway.
 PROVIDER_HEADERS: Headers = [
@@ -50,6 +53,12 @@ ERROR_TYPES = {
     "anthropic": {400: "invalid_request_error", 401: "authentication_error", 429: "rate_limit_error"},
 }
 HANG_S = 600
+PREFIXES = {
+    "/v1/chat/completions": "chatcmpl-",
+    "/v1/completions": "cmpl-",
+    "/v1/messages": "msg_",
+    "/v1/responses": "resp_",
+}
 
 
 @dataclass(slots=True)
@@ -98,6 +107,11 @@ class Visit:
         self.wire = FORMATS.get(self.path)
         self.family = self.wire.family if self.wire else "openai"
 
+    @property
+    def serial(self) -> str:
+        """What makes this answer's ids its own; the header x-fake-serial says it where two answers are to be equal."""
+        return self.asked.get("x-fake-serial", f"{self.entry.number:024x}")
+
     async def serve(self, receive: Receive) -> None:
         watcher = asyncio.create_task(self._watch(receive))
         try:
@@ -115,7 +129,7 @@ class Visit:
         self.left.set()
 
     async def _serve(self) -> None:
-        content = parse(self.body)
+        content = self._content()
         self.entry.model = read_model(content)
         self.entry.marker = marker_of(content)
         manner = manner_of(self.entry.model, self.asked.get("x-fake-manner", ""))
@@ -131,9 +145,23 @@ class Visit:
         else:
             await self._refuse(404, f"No route POST {self.path}.")
 
+    def _content(self) -> Json:
+        """What was asked: JSON, or a form's fields with the size of its files."""
+        if not self.asked.get("content-type", "").startswith("multipart/"):
+            return parse(self.body)
+        head = f"Content-Type: {self.asked['content-type']}\r\n\r\n".encode()
+        message = email.message_from_bytes(head + self.body, policy=email.policy.HTTP)
+        content: Json = {}
+        for part in message.iter_parts():
+            name, raw = part.get_param("name", header="content-disposition"), part.get_payload(decode=True)
+            content[str(name)] = len(raw) if part.get_filename() is not None else raw.decode().rstrip("\r\n")
+        return content
+
     async def _converse(self, wire: Format, call: Call, manner: Manner) -> None:
         self.entry.stream = call.stream
         call, reply = asked_for(call, manner), echo(call)
+        if "x-fake-serial" in self.asked:
+            reply = replace(reply, serial=self.serial, created_s=CREATED_S)
         reply = replace(reply, usage=usage_of(reply, manner, self.path))
         if call.stream and wire.events:
             await self._stream(wire, call, reply, manner)
@@ -149,7 +177,7 @@ class Visit:
             body = _gzipped(body)
             headers = [*headers, (b"content-encoding", b"gzip")]
         self.entry.id = answer.get("id", "")
-        self.entry.billed = bill(reply.usage)
+        self.entry.billed = bill(reply.usage) if "usage" in wire.answer(call, reply) else {}
         self.entry.reported = answer.get("usage")
         await self._start(200, [*headers, (b"content-length", str(len(body)).encode())])
         if not manner.names.isdisjoint({"dies-mid-stream", "hang-mid-stream"}):
@@ -162,8 +190,7 @@ class Visit:
     async def _stream(self, wire: Format, call: Call, reply: Reply, manner: Manner) -> None:
         assert wire.events
         events = list(shape_events(wire.events(call, reply), manner))
-        prefix = {"/v1/messages": "msg", "/v1/responses": "resp"}.get(self.path, "chatcmpl")
-        self.entry.id = f"{prefix}_{reply.serial}" if prefix != "chatcmpl" else f"chatcmpl-{reply.serial}"
+        self.entry.id = PREFIXES[self.path] + reply.serial
         headers = self._headers(reply, b"text/event-stream; charset=utf-8")
         if "content-length-sse" in manner:
             length = sum(len(encoded(event, manner)) for event in events)
@@ -206,37 +233,13 @@ class Visit:
             return True
         return True if "ends-early" in manner else None
 
-    async def speak(self, content: Json) -> None:
-        """Speech: bytes that depend on the text, billed by the character, no usage anywhere."""
-        text = content.get("input")
-        if not isinstance(text, str):
-            raise BadCall("'input' must be a text.")
-        self.entry.billed = {"characters": len(text)}
-        body = b"ID3" + text.encode() * 100
-        await self._start(200, [*self._headers(None, b"audio/mpeg"), (b"content-length", str(len(body)).encode())])
-        await self._bytes(body, Manner(frozenset()))
-        await self._end()
+    async def tell(self, answer: Json) -> None:
+        await self.say(msgspec.json.encode(answer), b"application/json")
 
-    async def draw(self, content: Json) -> None:
-        """Images: with usage for models like gpt-image, without for models like dall-e."""
-        prompt, count = content.get("prompt"), content.get("n") or 1
-        if not isinstance(prompt, str):
-            raise BadCall("'prompt' must be a text.")
-        picture = {"b64_json": base64.b64encode(b"\x89PNG fake").decode()}
-        answer: Json = {"created": 1_767_225_600, "data": [picture] * count}
-        self.entry.billed = {"images": count}
-        if "gpt-image" in self.entry.model:
-            spent = Usage(input_tokens=words(prompt), output_image_tokens=IMAGE_OUT * count)
-            self.entry.billed = bill(spent)
-            answer["usage"] = self.entry.reported = {
-                "input_tokens": spent.prompt_tokens,
-                "input_tokens_details": {"text_tokens": spent.input_tokens, "image_tokens": 0},
-                "output_tokens": spent.completion_tokens,
-                "total_tokens": spent.total_tokens,
-            }
-        body = msgspec.json.encode(answer)
+    async def say(self, body: bytes, content_type: bytes) -> None:
+        """A whole answer of any kind."""
         length = (b"content-length", str(len(body)).encode())
-        await self._start(200, [*self._headers(None, b"application/json"), length])
+        await self._start(200, [*self._headers(None, content_type), length])
         await self._bytes(body, Manner(frozenset()))
         await self._end()
 
@@ -249,7 +252,7 @@ class Visit:
         await self._end()
 
     def _headers(self, reply: Reply | None, content_type: bytes) -> Headers:
-        serial = reply.serial if reply else f"{self.entry.number:024x}"
+        serial = reply.serial if reply else self.serial
         self.entry.request_id = f"req_{serial}"
         identity = self.entry.request_id.encode()
         named = [(b"content-type", content_type), (b"x-request-id", identity), (b"request-id", identity)]
@@ -277,13 +280,6 @@ class Visit:
                 await asyncio.wait_for(self.left.wait(), pause_s)
             except TimeoutError:
                 return
-
-
-UNCONVERSED = {"/v1/audio/speech": Visit.speak, "/v1/images/generations": Visit.draw}
-
-
-def bill(usage: Usage) -> dict[str, int]:
-    return {name: getattr(usage, name) for name in TOKEN_CLASSES if getattr(usage, name)}
 
 
 def marker_of(content: Json) -> str:

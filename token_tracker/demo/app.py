@@ -1,4 +1,4 @@
-"""The echo provider's ASGI application: five routes, streams and errors in each client's dialect."""
+"""The echo provider's ASGI application: seven routes, streams and errors in each client's dialect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from token_tracker.demo import chat, messages, responses
+from token_tracker.demo import chat, completions, messages, responses
 from token_tracker.demo.echo import BadCall, Call, Event, Json, Reply, echo
 
 Scope = MutableMapping[str, Any]
@@ -34,9 +34,11 @@ class Format:
 
 FORMATS = {
     "/v1/chat/completions": Format("openai", chat.read, chat.answer, chat.events),
+    "/v1/completions": Format("openai", completions.read, completions.answer, completions.events),
     "/v1/embeddings": Format("openai", chat.read_embeddings, chat.embeddings_answer),
     "/v1/responses": Format("openai", responses.read, responses.answer, responses.events),
     "/v1/messages": Format("anthropic", messages.read, messages.answer, messages.events),
+    "/v1/messages/count_tokens": Format("anthropic", messages.read_countable, messages.count_answer),
 }
 
 

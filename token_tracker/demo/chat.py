@@ -31,7 +31,7 @@ def usage(reply: Reply) -> Json:
 
 def answer(call: Call, reply: Reply) -> Json:
     message = {"role": "assistant", "content": reply.text, "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(reply)}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish(reply)}
     return {**_head(call, reply, "chat.completion"), "choices": [choice], "usage": usage(reply)}
 
 
@@ -40,7 +40,7 @@ def events(call: Call, reply: Reply) -> Iterator[Event]:
     yield _chunk(call, reply, {"role": "assistant", "content": "", "refusal": None})
     for piece in reply.pieces:
         yield _chunk(call, reply, {"content": piece})
-    yield _chunk(call, reply, {}, _finish(reply))
+    yield _chunk(call, reply, {}, finish(reply))
     if call.include_usage:
         yield Event({**_head(call, reply, "chat.completion.chunk"), "choices": [], "usage": usage(reply)})
     yield DONE
@@ -56,7 +56,7 @@ def _head(call: Call, reply: Reply, kind: str) -> Json:
     return {"id": f"chatcmpl-{reply.serial}", "object": kind, "created": reply.created_s, "model": call.model}
 
 
-def _finish(reply: Reply) -> str:
+def finish(reply: Reply) -> str:
     return "length" if reply.is_cut else "stop"
 
 

@@ -13,6 +13,15 @@ def read(body: Json) -> Call:
     return read_conversation(body, body.get("messages"), body.get("system"), max_words=body.get("max_tokens"))
 
 
+def read_countable(body: Json) -> Call:
+    """A message to be counted: nothing bounds a reply that is not given."""
+    return read_conversation(body, body.get("messages"), body.get("system"), max_words=None)
+
+
+def count_answer(call: Call, reply: Reply) -> Json:
+    return {"input_tokens": call.prompt_words}
+
+
 def usage(reply: Reply, output_tokens: int | None = None) -> Json:
     """Anthropic counts exclusively: `input_tokens` has neither what was read from a cache nor what was written.
 

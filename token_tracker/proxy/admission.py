@@ -10,19 +10,22 @@ from yarl import URL
 
 from token_tracker.config.values import Deployment
 from token_tracker.domain.errors import journal_unavailable, model_not_allowed, model_not_found, not_spoken
-from token_tracker.domain.providers import PROVIDERS, WireFormat
+from token_tracker.domain.providers import PROVIDERS, UNTRANSLATED, WireFormat
 from token_tracker.proxy.auth import Keys, authenticate, may_use
 from token_tracker.proxy.body import Receive, read_body
 from token_tracker.proxy.books.journal import JournalUnavailable
 from token_tracker.proxy.books.publication import KeyRecord
 from token_tracker.proxy.call import Attempt, Journal, open_record
-from token_tracker.proxy.dialects.base import Request, Route
+from token_tracker.proxy.dialects import AZURE
+from token_tracker.proxy.dialects.base import Envelope, Request, Route
 from token_tracker.proxy.headers import Incoming, decodable, split
 from token_tracker.proxy.lanes.direct import request_headers
 from token_tracker.proxy.lanes.exchange import Shaper, UpstreamRequest
 from token_tracker.proxy.prices import PriceBook
 from token_tracker.proxy.subject import subject_of
 from token_tracker.proxy.upstreams import Target, Upstreams
+
+ASKED_FOR_USAGE = (WireFormat.CHAT, WireFormat.COMPLETIONS)
 
 
 class Translation(Protocol):
@@ -46,14 +49,15 @@ class Admission:
     silence_s: float
 
     async def admit(
-        self, route: Route, scope: dict[str, Any], receive: Receive, call_id: str
+        self, route: Route, model: str, scope: dict[str, Any], receive: Receive, call_id: str
     ) -> tuple[Attempt, UpstreamRequest, Shaper | None]:
-        """An attempt whose open record is in the journal. Raises Refusal and ClientLeft; then nothing was forwarded."""
+        """An attempt whose open record is in the journal; `model`: what the path names ('' if it does not). Raises
+        Refusal and ClientLeft; then nothing was forwarded."""
         incoming = split(scope["headers"])
         now_us = time.time_ns() // 1000
         key = authenticate(incoming.own, self.keys, now_us)
         body = await read_body(receive, incoming.own, self.max_body_bytes, self.silence_s)
-        request = route.dialect.read(body)
+        request = route.dialect.read(body, Envelope(incoming.content_type, model))
         target = self._target(key, request.model, route.dialect.wire)
         upstream, shaper = self._prepare(route, scope, incoming, request, target, call_id)
         subject = subject_of(key, incoming.own, request)
@@ -83,11 +87,19 @@ class Admission:
         self, route: Route, scope: dict[str, Any], incoming: Incoming, request: Request, target: Target, call_id: str
     ) -> tuple[UpstreamRequest, Shaper | None]:
         if target.lane == "direct":
-            return direct_request(route, scope["query_string"], incoming, request, target), None
-        if self.translation is None:
+            return direct_request(route, query_of(scope), incoming, request, target), None
+        if self.translation is None or route.dialect.wire in UNTRANSLATED:
             raise not_spoken(request.model, route.path)
         upstream = self.translation.prepare(call_id, route.path, request, target.deployment)
         return upstream, self.translation.restorer(route.dialect.wire, target.deployment, request.model)
+
+
+def query_of(scope: dict[str, Any]) -> bytes:
+    """The query for the upstream: the client's own, without the version that belongs to Azure's style of paths."""
+    query: bytes = scope["query_string"]
+    if not query or not scope["path"].startswith(AZURE):
+        return query
+    return b"&".join(pair for pair in query.split(b"&") if pair.partition(b"=")[0] != b"api-version")
 
 
 def direct_request(route: Route, query: bytes, incoming: Incoming, request: Request, target: Target) -> UpstreamRequest:
@@ -97,7 +109,7 @@ def direct_request(route: Route, query: bytes, incoming: Incoming, request: Requ
     meter_stream = request.stream and not (provider and provider.rejects_usage_option)
     body = dialect.outgoing(request, model=target.deployment.model, meter_stream=meter_stream)
     encoding: str | None = None
-    if request.stream and not request.wants_usage and dialect.wire is WireFormat.CHAT:
+    if request.stream and not request.wants_usage and dialect.wire in ASKED_FOR_USAGE:
         encoding = "identity"  # the usage chunk that we ask for is taken out of the stream again
     elif b"accept-encoding" in incoming.own:
         encoding = decodable(incoming.own[b"accept-encoding"])

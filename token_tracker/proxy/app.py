@@ -15,7 +15,7 @@ from token_tracker.proxy.auth import authenticate
 from token_tracker.proxy.body import ClientLeft, Receive
 from token_tracker.proxy.call import CallIds
 from token_tracker.proxy.client import Client
-from token_tracker.proxy.dialects import ROUTES
+from token_tracker.proxy.dialects import ROUTES, find
 from token_tracker.proxy.dialects.base import Route
 from token_tracker.proxy.dialects.models import model_body, models_body
 from token_tracker.proxy.errors import refuse
@@ -41,15 +41,13 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Callable[[Any], Awaitable[None]]) -> None:
         if scope["type"] != "http":
             return
-        path = scope["path"]
-        if path.startswith("/v1/v1/"):
-            path = path[3:]
+        path, model = find(scope["path"])
         client = Client(scope, send, self.floor.options.client_stall_s)
         request_id = self._ids.next(time.time_ns() // 1000)
         route = ROUTES.get(path)
         try:
             if route is not None and scope["method"] == "POST":
-                await self._call(route, scope, receive, client, request_id)
+                await self._call(route, model, scope, receive, client, request_id)
             else:
                 await self._answer(path, scope, client, request_id)
         except Refusal as refusal:
@@ -68,8 +66,10 @@ class Gateway:
         for exchange in list(self.floor.in_flight):
             exchange.stop()
 
-    async def _call(self, route: Route, scope: Scope, receive: Receive, client: Client, call_id: str) -> None:
-        attempt, upstream, shaper = await self.admission.admit(route, scope, receive, call_id)
+    async def _call(
+        self, route: Route, model: str, scope: Scope, receive: Receive, client: Client, call_id: str
+    ) -> None:
+        attempt, upstream, shaper = await self.admission.admit(route, model, scope, receive, call_id)
         await Exchange(self.floor, attempt, client, upstream, shaper).run()
 
     async def _answer(self, path: str, scope: Scope, client: Client, request_id: str) -> None:

@@ -11,7 +11,7 @@ from typing import Protocol
 from token_tracker.domain.pricing import Choice, Cost, CostSource, cost_of
 from token_tracker.domain.usage import NO_USAGE, TOKEN_CLASSES, EndReason, Usage, UsageSource
 from token_tracker.proxy.books.records import Awaiting, End, Open, Subject
-from token_tracker.proxy.dialects.base import Dialect, Reading, Request
+from token_tracker.proxy.dialects.base import Dialect, Reading, Request, Uncounted
 from token_tracker.proxy.subject import NAME_CHARACTERS, clean
 from token_tracker.proxy.upstreams import Target
 
@@ -68,20 +68,28 @@ class Attempt:
         if self.ttft_ms is None:
             self.ttft_ms = self.elapsed_ms()
 
+    @property
+    def is_free(self) -> bool:
+        """Nothing was consumed that anybody bills: not sent, refused by the upstream (an error inside a 200 too), or a
+        route without a price."""
+        reading = self.reading
+        failed = reading.error and reading.usage is None and not reading.output_bytes
+        return not self.was_sent or self.status >= 400 or failed or self.dialect.uncounted is Uncounted.FREE
+
     def evidence(self) -> tuple[Usage, UsageSource]:
         """What the attempt consumed and on whose word; the provider's own count wherever there is one."""
-        if not self.was_sent or self.status >= 400:
+        if self.is_free:
             return NO_USAGE, UsageSource.NONE
         reading = self.reading
         if reading.usage is not None and reading.is_final:
             return reading.usage, UsageSource.PROVIDER
-        if reading.error and reading.usage is None and not reading.output_bytes:
-            return NO_USAGE, UsageSource.NONE  # an error inside a 200
         seen_tokens = -(-reading.output_bytes // BYTES_PER_TOKEN)
         if reading.usage is not None:
             unseen = max(0, seen_tokens - reading.usage.completion_tokens)
             usage = replace(reading.usage, output_tokens=reading.usage.output_tokens + unseen)
             return usage, UsageSource.PROVIDER_PARTIAL
+        if self.dialect.uncounted is Uncounted.UNKNOWN:
+            return NO_USAGE, UsageSource.NONE
         input_tokens = self.dialect.estimate_input_tokens(self.request)
         return Usage(input_tokens=input_tokens, output_tokens=seen_tokens), UsageSource.ESTIMATED
 
@@ -90,9 +98,9 @@ class Attempt:
         return self.row(reason, status, usage, source, self.cost(usage, source))
 
     def cost(self, usage: Usage, source: UsageSource) -> Cost:
-        if source is UsageSource.NONE:
-            return no_cost(self.price)
-        return cost_of(usage, self.price)
+        if source is not UsageSource.NONE:
+            return cost_of(usage, self.price)
+        return no_cost(self.price) if self.is_free else uncounted_cost(self.price)
 
     def row(self, reason: EndReason, status: int, usage: Usage, source: UsageSource, cost: Cost) -> End:
         return End(
@@ -120,6 +128,14 @@ def no_cost(price: Choice) -> Cost:
     """Nothing was consumed, so the amount is known to be 0, even where no price is."""
     source = CostSource.PRICED if price.cost_source is CostSource.UNPRICED else price.cost_source
     return Cost(0, source, price.price.version if price.price else "")
+
+
+def uncounted_cost(price: Choice) -> Cost:
+    """Something was consumed that nobody counted: no count is not a count of zero, so the amount is known only where
+    every rate is 0."""
+    if price.price is None or not any(price.price.rates.values()):
+        return cost_of(NO_USAGE, price)
+    return Cost(None, CostSource.UNPRICED)
 
 
 def open_record(

@@ -31,6 +31,10 @@ class Incoming:
     forward: list[tuple[str, str]]
     own: dict[bytes, bytes]
 
+    @property
+    def content_type(self) -> str:
+        return next((value for name, value in self.forward if name == "content-type"), "")
+
 
 def split(headers: Iterable[tuple[bytes, bytes]]) -> Incoming:
     """Sort the headers of an ASGI scope (lower-case names); the first of a repeated own header counts."""

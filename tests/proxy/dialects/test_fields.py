@@ -16,6 +16,7 @@ from token_tracker.proxy.dialects.base import Dialect
 
 CHAT = ROUTES["/v1/chat/completions"].dialect
 ALL = [route.dialect for route in ROUTES.values()]
+UNASKED = [route.dialect for path, route in ROUTES.items() if "completions" not in path]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -163,8 +164,8 @@ def test_the_facts_of_a_request_are_read_where_their_dialect_keeps_them(
     assert (request.end_user, request.metadata, request.output_bound) == (end_user, metadata, bound)
 
 
-@pytest.mark.parametrize("dialect", [dialect for dialect in ALL if dialect is not CHAT], ids=lambda d: d.wire.value)
-def test_only_chat_has_a_usage_option(dialect: Dialect) -> None:
+@pytest.mark.parametrize("dialect", UNASKED, ids=lambda d: d.wire.value)
+def test_only_completions_have_a_usage_option(dialect: Dialect) -> None:
     body = b'{"model":"m", "stream":true}'
     assert dialect.outgoing(dialect.read(body), model="m", meter_stream=True) is body
     assert dialect.outgoing(dialect.read(body), model="n", meter_stream=True) == b'{"model":"n","stream":true}'
@@ -178,6 +179,8 @@ def test_only_chat_has_a_usage_option(dialect: Dialect) -> None:
         ("/v1/messages", {"system": "x" * 38, "messages": [], "tools": None}, 11),
         ("/v1/responses", {"input": "x" * 38, "instructions": None}, 10),
         ("/v1/embeddings", {"input": ["x" * 36]}, 10),
+        ("/v1/completions", {"prompt": "x" * 36, "suffix": "y", "stop": "z" * 99}, 11),
+        ("/v1/rerank", {"query": "x" * 6, "documents": ["x" * 8], "top_n": 3}, 5),
         ("/v1/audio/speech", {"input": "x" * 38, "voice": "v" * 400}, 10),
         ("/v1/images/generations", {"prompt": "x" * 38}, 10),
     ],

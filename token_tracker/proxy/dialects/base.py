@@ -7,16 +7,39 @@ client takes for the end. None does I/O; each is tested on recorded bytes cut at
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Protocol
 
 from token_tracker.domain.providers import WireFormat
 from token_tracker.domain.usage import Usage
+from token_tracker.proxy.dialects.forms import Form
+
+
+class Uncounted(Enum):
+    """What is booked where an answer that was served tells no usage."""
+
+    ESTIMATED = "estimated"  # text in, text out: its bytes over 4
+    UNKNOWN = "unknown"  # sound, pictures, documents: no count, and no cost unless every rate is 0
+    FREE = "free"  # nobody bills it, whatever it counts
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What a request says beside its body: its content type, and the model that its path names ('' if it does not),
+    which then counts instead of the body's."""
+
+    content_type: str = ""
+    model: str = ""
+
+
+NO_ENVELOPE = Envelope()
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """The few facts of a request that the gateway needs; `fields` is the body split at its top level only
-    (name → raw JSON bytes), so that every other value stays byte-identical when it is re-joined."""
+    (name → raw JSON bytes), so that every other value stays byte-identical when it is re-joined. A multipart request
+    has a `form` instead and no fields."""
 
     model: str
     stream: bool
@@ -25,7 +48,8 @@ class Request:
     end_user: str  # OpenAI's `user`, Anthropic's `metadata.user_id`; '' if none
     metadata: str  # OpenAI's `metadata` as JSON text; '' if none or Anthropic
     output_bound: int | None  # the client's own maximum of output tokens, if any
-    original: bytes = b""
+    original: bytes = b""  # what is sent if nothing is edited
+    form: Form | None = None
 
 
 @dataclass(slots=True)
@@ -73,9 +97,11 @@ class Dialect(Protocol):
 
     wire: WireFormat
     family: str
+    uncounted: Uncounted
 
-    def read(self, body: bytes) -> Request:
-        """Raises `domain.errors.Refusal` (400) for what is not JSON, has no model, or wrong types."""
+    def read(self, body: bytes, envelope: Envelope = NO_ENVELOPE) -> Request:
+        """Raises `domain.errors.Refusal` (400) for what is not JSON (or a form, where the route takes one), has no
+        model, or wrong types."""
 
     def outgoing(self, request: Request, *, model: str, meter_stream: bool) -> bytes:
         """The body to send upstream: the model's upstream name put in (untouched if equal), and on a stream with

@@ -7,11 +7,11 @@ from typing import Any
 from token_tracker.domain.providers import WireFormat
 from token_tracker.domain.usage import Usage
 from token_tracker.proxy.dialects import fields as top
-from token_tracker.proxy.dialects.base import Reading, Request
+from token_tracker.proxy.dialects.base import NO_ENVELOPE, Envelope, Reading, Request, Uncounted
 from token_tracker.proxy.dialects.chat_stream import ChatObserver, spoken_bytes
 from token_tracker.proxy.dialects.counts import inclusive_usage
 from token_tracker.proxy.dialects.estimates import tokens_of_fields
-from token_tracker.proxy.dialects.facts import facts, objects, whole_answer
+from token_tracker.proxy.dialects.facts import facts, objects, text_bytes, whole_answer
 
 _ASK = b'{"include_usage":true}'
 
@@ -21,9 +21,10 @@ class Chat:
 
     wire = WireFormat.CHAT
     family = "openai"
+    uncounted = Uncounted.ESTIMATED
 
-    def read(self, body: bytes) -> Request:
-        fields, original = top.split(body)
+    def read(self, body: bytes, envelope: Envelope = NO_ENVELOPE) -> Request:
+        fields, original = top.split(body, envelope.model)
         model, stream = top.model_of(fields), top.stream_of(fields)
         return Request(
             model=model,
@@ -60,6 +61,21 @@ class Chat:
         return tokens_of_fields(request, "messages", "tools", "functions", "response_format")
 
 
+class Completions(Chat):
+    """OpenAI's older completions: a prompt in, texts out; asked for usage, counted and ended like chat."""
+
+    wire = WireFormat.COMPLETIONS
+
+    def read_body(self, body: bytes) -> Reading:
+        reading = super().read_body(body)
+        if reading.usage is None:
+            reading.output_bytes = sum(text_bytes(choice.get("text")) for choice in _choices(body))
+        return reading
+
+    def estimate_input_tokens(self, request: Request) -> int:
+        return tokens_of_fields(request, "prompt", "suffix")
+
+
 def _asked_stream_options(fields: dict[str, bytes]) -> bytes | None:
     """`stream_options` with the usage switched on; None if the client's own already ask for it, or are of a type that
     only the upstream can judge."""
@@ -73,7 +89,11 @@ def _asked_stream_options(fields: dict[str, bytes]) -> bytes | None:
 
 
 def _messages(body: bytes) -> list[dict[str, Any]]:
-    return objects([choice.get("message") for choice in objects(facts(body, "choices").get("choices"))])
+    return objects([choice.get("message") for choice in _choices(body)])
+
+
+def _choices(body: bytes) -> list[dict[str, Any]]:
+    return objects(facts(body, "choices").get("choices"))
 
 
 def _elsewhere(body: bytes, known: dict[str, Any]) -> Usage | None:

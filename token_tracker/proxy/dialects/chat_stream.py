@@ -1,4 +1,4 @@
-"""A chat completion's stream: it ends with `data: [DONE]`, and its usage may come in five different places."""
+"""A completion's stream, chat or not: it ends with `data: [DONE]`, and its usage may come in five different places."""
 
 from __future__ import annotations
 
@@ -84,6 +84,8 @@ class ChatObserver(SseObserver):
             delta = choice.get("delta")
             if type(delta) is dict:
                 size += spoken_bytes(delta)
+            elif "text" in choice:  # completions without chat
+                size += text_bytes(choice["text"])
             index = choice.get("index")
             if type(index) is not int:
                 index = 0

@@ -27,13 +27,17 @@ _AFTER = re.compile(rb"[ \t\r\n]*[,}]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def split(body: bytes) -> tuple[dict[str, bytes], bytes]:
+def split(body: bytes, model: str = "") -> tuple[dict[str, bytes], bytes]:
     """The top level of a request body (name → raw JSON), and the bytes to send if nothing is edited: the body itself
-    unless it names a field twice. Raises `Refusal` (400) for anything but one JSON object."""
+    unless it names a field twice, or another model than its path (`model`). Raises `Refusal` (400) for anything but one
+    JSON object."""
     try:
         fields = {name: bytes(value) for name, value in _split(body).items()}
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _not_an_object(body, error) from None
+    if model and text_of(fields.get("model")) != model:
+        fields["model"] = _encode(model)
+        return fields, join(fields)
     return fields, body if _names_each_once(body, fields) else join(fields)
 
 
@@ -71,6 +75,11 @@ def model_of(fields: Mapping[str, bytes]) -> str:
         model = _text(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise invalid_request("The field 'model' must be a string.", "model") from None
+    return checked_model(model)
+
+
+def checked_model(model: str) -> str:
+    """Raises `Refusal` (400) for a name that cannot be one."""
     if not model:
         raise invalid_request("The field 'model' is empty: name a model (GET /v1/models lists all).", "model")
     if len(model) > MODEL_CHARACTERS:

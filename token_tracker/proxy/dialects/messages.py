@@ -6,7 +6,7 @@ from typing import Any
 
 from token_tracker.domain.providers import WireFormat
 from token_tracker.proxy.dialects import fields as top
-from token_tracker.proxy.dialects.base import Reading, Request
+from token_tracker.proxy.dialects.base import NO_ENVELOPE, Envelope, Reading, Request, Uncounted
 from token_tracker.proxy.dialects.counts import exclusive_usage
 from token_tracker.proxy.dialects.estimates import tokens_of_fields
 from token_tracker.proxy.dialects.facts import facts, identifier, objects, text_bytes, whole_answer
@@ -21,9 +21,10 @@ class Messages:
 
     wire = WireFormat.MESSAGES
     family = "anthropic"
+    uncounted = Uncounted.ESTIMATED
 
-    def read(self, body: bytes) -> Request:
-        fields, original = top.split(body)
+    def read(self, body: bytes, envelope: Envelope = NO_ENVELOPE) -> Request:
+        fields, original = top.split(body, envelope.model)
         model, stream = top.model_of(fields), top.stream_of(fields)
         about = top.try_split(fields["metadata"]) if "metadata" in fields else None
         return Request(
@@ -52,6 +53,16 @@ class Messages:
 
     def estimate_input_tokens(self, request: Request) -> int:
         return tokens_of_fields(request, "system", "messages", "tools")
+
+
+class CountTokens(Messages):
+    """What a message would count: free, and what the answer says was not consumed."""
+
+    wire = WireFormat.COUNT_TOKENS
+    uncounted = Uncounted.FREE
+
+    def read_body(self, body: bytes) -> Reading:
+        return whole_answer(facts(body, "input_tokens", "error"), None)
 
 
 def _block_bytes(block: dict[str, Any]) -> int:

@@ -1,5 +1,4 @@
-"""Routes of which little is read (embeddings, speech, images): a JSON request with a model, and usage in the answer if
-it is there."""
+"""Routes of which little is read: a JSON request with a model, and usage in the answer if it is there."""
 
 from __future__ import annotations
 
@@ -10,14 +9,14 @@ from typing import Any
 from token_tracker.domain.providers import WireFormat
 from token_tracker.domain.usage import Usage
 from token_tracker.proxy.dialects import fields as top
-from token_tracker.proxy.dialects.base import Reading, Request
+from token_tracker.proxy.dialects.base import NO_ENVELOPE, Envelope, Reading, Request, Uncounted
 from token_tracker.proxy.dialects.counts import inclusive_usage
 from token_tracker.proxy.dialects.estimates import tokens_of_fields
 from token_tracker.proxy.dialects.facts import facts, whole_answer
 from token_tracker.proxy.dialects.named_stream import NamedObserver
 
 _ERROR = frozenset(("error",))
-_ORDINARY = ("image_generation.partial", "speech.audio.delta")
+_ORDINARY = ("image_generation.partial", "image_edit.partial", "speech.audio.delta", "transcript.text.delta")
 UsageReader = Callable[[Any], Usage | None]
 
 
@@ -27,15 +26,21 @@ class Opaque:
     family = "openai"
 
     def __init__(
-        self, wire: WireFormat, text_fields: tuple[str, ...], last_events: frozenset[str], usage_of: UsageReader
+        self,
+        wire: WireFormat,
+        text_fields: tuple[str, ...],
+        last_events: frozenset[str],
+        usage_of: UsageReader,
+        uncounted: Uncounted = Uncounted.UNKNOWN,
     ) -> None:
         self.wire = wire
+        self.uncounted = uncounted
         self._text_fields = text_fields
         self._last_events = last_events
         self._usage_of = usage_of
 
-    def read(self, body: bytes) -> Request:
-        fields, original = top.split(body)
+    def read(self, body: bytes, envelope: Envelope = NO_ENVELOPE) -> Request:
+        fields, original = top.split(body, envelope.model)
         model, stream = top.model_of(fields), top.stream_of(fields)
         return Request(
             model=model,
@@ -56,7 +61,10 @@ class Opaque:
         return whole_answer(known, self._usage_of(known.get("usage")))
 
     def observer(self, request: Request) -> OpaqueObserver:
-        expected = top.bound_of(request.fields, "n") or 1
+        return self.observing(top.bound_of(request.fields, "n") or 1)
+
+    def observing(self, expected: int) -> OpaqueObserver:
+        """An observer of a stream that brings so many results."""
         return OpaqueObserver(self._last_events, self._usage_of, expected)
 
     def estimate_input_tokens(self, request: Request) -> int:
@@ -87,7 +95,7 @@ class OpaqueObserver(NamedObserver):
         self.reading.saw_end = is_clean and self._saw_last
 
 
-def _images_usage(usage: Any) -> Usage | None:
+def images_usage(usage: Any) -> Usage | None:
     """Output without details is images: these models make nothing else."""
     read = inclusive_usage(usage)
     if read is None or isinstance(usage.get("output_tokens_details"), dict):
@@ -104,6 +112,7 @@ def _embeddings_usage(usage: Any) -> Usage | None:
     return inclusive_usage(usage, is_input_only=True)
 
 
-EMBEDDINGS = Opaque(WireFormat.EMBEDDINGS, ("input",), frozenset(), _embeddings_usage)
+EMBEDDINGS = Opaque(WireFormat.EMBEDDINGS, ("input",), frozenset(), _embeddings_usage, Uncounted.ESTIMATED)
+MODERATIONS = Opaque(WireFormat.MODERATIONS, ("input",), frozenset(), inclusive_usage)
 SPEECH = Opaque(WireFormat.SPEECH, ("input", "instructions"), frozenset(("speech.audio.done",)), _speech_usage)
-IMAGES = Opaque(WireFormat.IMAGES, ("prompt",), frozenset(("image_generation.completed",)), _images_usage)
+IMAGES = Opaque(WireFormat.IMAGES, ("prompt",), frozenset(("image_generation.completed",)), images_usage)

@@ -6,7 +6,7 @@ from typing import Any
 
 from token_tracker.domain.providers import WireFormat
 from token_tracker.proxy.dialects import fields as top
-from token_tracker.proxy.dialects.base import Reading, Request
+from token_tracker.proxy.dialects.base import NO_ENVELOPE, Envelope, Reading, Request, Uncounted
 from token_tracker.proxy.dialects.counts import inclusive_usage
 from token_tracker.proxy.dialects.estimates import tokens_of_fields
 from token_tracker.proxy.dialects.facts import facts, identifier, objects, text_bytes, whole_answer
@@ -21,9 +21,10 @@ class Responses:
 
     wire = WireFormat.RESPONSES
     family = "openai"
+    uncounted = Uncounted.ESTIMATED
 
-    def read(self, body: bytes) -> Request:
-        fields, original = top.split(body)
+    def read(self, body: bytes, envelope: Envelope = NO_ENVELOPE) -> Request:
+        fields, original = top.split(body, envelope.model)
         model, stream = top.model_of(fields), top.stream_of(fields)
         return Request(
             model=model,

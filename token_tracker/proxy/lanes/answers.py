@@ -32,10 +32,15 @@ async def answer(exchange: Exchange, response: aiohttp.ClientResponse) -> None:
     decoder = decoder_for(response.headers.get("Content-Encoding", ""))
     if attempt.status >= 400 or (is_json and kind != "text/event-stream"):
         await _whole(exchange, response, headers, decoder)
-    elif kind == "text/event-stream" or (attempt.request.stream and not kind.startswith(("audio/", "image/"))):
+    elif kind == "text/event-stream" or (attempt.request.stream and not _is_plain(attempt, kind)):
         await _stream(exchange, response, headers, decoder)
     else:
         await _rest(exchange, response, headers, [], None)
+
+
+def _is_plain(attempt: Attempt, kind: str) -> bool:
+    """Whether an answer of this type is no stream, although one was asked for: sound, pictures, transcripts as text."""
+    return kind.startswith(("audio/", "image/")) or attempt.request.form is not None
 
 
 def _head(exchange: Exchange, response: aiohttp.ClientResponse) -> tuple[int, Headers]:

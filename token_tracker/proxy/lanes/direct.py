@@ -10,17 +10,28 @@ _PATHS = {
     WireFormat.CHAT: "/chat/completions",
     WireFormat.EMBEDDINGS: "/embeddings",
     WireFormat.RESPONSES: "/responses",
+    WireFormat.COMPLETIONS: "/completions",
     WireFormat.MESSAGES: "/messages",
+    WireFormat.COUNT_TOKENS: "/messages/count_tokens",
     WireFormat.SPEECH: "/audio/speech",
+    WireFormat.TRANSCRIPTIONS: "/audio/transcriptions",
+    WireFormat.TRANSLATIONS: "/audio/translations",
     WireFormat.IMAGES: "/images/generations",
+    WireFormat.IMAGE_EDITS: "/images/edits",
+    WireFormat.IMAGE_VARIATIONS: "/images/variations",
+    WireFormat.MODERATIONS: "/moderations",
+    WireFormat.RERANK: "/rerank",
 }
+_ANTHROPIC = frozenset((WireFormat.MESSAGES, WireFormat.COUNT_TOKENS))
 
 
 def direct_url(deployment: Deployment, wire: WireFormat, demo_url: str = "") -> str:
     """The address of a wire format at a deployment; `api_base` means what it means in LiteLLM (see `Provider`)."""
     base = (deployment.api_base or _default_base(deployment, demo_url)).rstrip("/")
     path = _PATHS[wire]
-    if base.endswith(path):  # LiteLLM takes an Anthropic base that names its route; ours takes every such base
+    if wire in _ANTHROPIC:  # LiteLLM takes an Anthropic base that names its route
+        base = base.removesuffix("/messages")
+    if wire is not WireFormat.COMPLETIONS and base.endswith(path):  # ours takes every such base
         return base
     return base + ("" if _ends_in_version(base, deployment.provider) else "/v1") + path
 
@@ -41,7 +52,7 @@ def credential_headers(deployment: Deployment, wire: WireFormat) -> tuple[tuple[
     """The upstream's own key in its own style; nothing where the deployment has none."""
     if deployment.api_key is None:
         return ()
-    if wire is WireFormat.MESSAGES:
+    if wire in _ANTHROPIC:
         return (("x-api-key", deployment.api_key.value),)
     return (("authorization", f"Bearer {deployment.api_key.value}"),)
 
@@ -56,6 +67,6 @@ def request_headers(
     headers = [*forward, *credentials]
     if accept_encoding is not None:
         headers.append(("accept-encoding", accept_encoding))
-    if wire is WireFormat.MESSAGES and not any(name == "anthropic-version" for name, _ in forward):
+    if wire in _ANTHROPIC and not any(name == "anthropic-version" for name, _ in forward):
         headers.append(("anthropic-version", ANTHROPIC_VERSION))
     return headers

@@ -26,7 +26,7 @@ from token_tracker.proxy.books.records import Awaiting, End
 from token_tracker.proxy.call import Attempt, Journal
 from token_tracker.proxy.client import Client
 from token_tracker.proxy.deadline import Deadline, Phase
-from token_tracker.proxy.dialects.base import StreamObserver
+from token_tracker.proxy.dialects.base import StreamObserver, Uncounted
 from token_tracker.proxy.errors import refuse
 from token_tracker.proxy.lanes.answers import answer, remainder
 from token_tracker.proxy.lanes.late import EvidenceSource, complete_later
@@ -169,9 +169,10 @@ class Exchange:
         return None
 
     def _is_awaited(self, reason: EndReason) -> bool:
-        """Only LiteLLM's callback knows some usage (speech, images): it comes after the end of the answer."""
+        """Only LiteLLM's callback knows some usage (speech, say): it comes after the end of the answer."""
         read_whole = reason in (EndReason.COMPLETE, EndReason.CLIENT_DISCONNECT)
-        translated = self.attempt.opened.lane == "litellm" and self.floor.evidence is not None
+        is_free = self.attempt.dialect.uncounted is Uncounted.FREE
+        translated = self.attempt.opened.lane == "litellm" and self.floor.evidence is not None and not is_free
         return translated and read_whole and not (self.attempt.reading.is_final and self.attempt.reading.usage)
 
     async def _guarded(self) -> None:

@@ -13,7 +13,7 @@ from token_tracker.domain.pricing import Cost, CostSource
 from token_tracker.domain.usage import NO_USAGE, Usage, UsageSource
 from token_tracker.proxy.books.journal import JournalUnavailable
 from token_tracker.proxy.books.records import End
-from token_tracker.proxy.call import Attempt, Journal, tokens_of
+from token_tracker.proxy.call import Attempt, Journal, tokens_of, uncounted_cost
 
 log = logging.getLogger("token_tracker.gateway")
 
@@ -60,9 +60,7 @@ def _completed(attempt: Attempt, end: End, evidence: EvidenceLike) -> End:
 def _cost(attempt: Attempt, usage: Usage, evidence: EvidenceLike) -> Cost:
     """Ours where it can count what was consumed. LiteLLM's, from the same price file, where that lists other units
     (characters, images) or nothing; never against a price of the user's own, which LiteLLM does not know."""
-    cost = attempt.cost(usage, UsageSource.PROVIDER)
-    if evidence.usage is None and cost.source is CostSource.PRICED:
-        cost = Cost(None, CostSource.UNPRICED)  # no count is not a count of zero
+    cost = uncounted_cost(attempt.price) if evidence.usage is None else attempt.cost(usage, UsageSource.PROVIDER)
     price = attempt.price.price
     is_users_own = price is not None and price.source != "file"
     if cost.source is CostSource.UNPRICED and evidence.cost_usd is not None and not is_users_own:

@@ -10,6 +10,7 @@ from token_tracker.config.values import Deployment, Secret
 from token_tracker.domain.errors import invalid_request
 from token_tracker.domain.providers import PROVIDERS, WireFormat
 from token_tracker.proxy.dialects.base import Request
+from token_tracker.proxy.dialects.forms import Form
 from token_tracker.proxy.lanes.exchange import UpstreamRequest
 from token_tracker.proxy.lanes.restoring import Restorer
 from token_tracker.proxy.litellm.controls import is_control
@@ -17,6 +18,7 @@ from token_tracker.proxy.litellm.controls import is_control
 # LiteLLM refuses to call without a key; servers that need none do not look at it.
 NO_KEY = "none"
 
+_ASKED_FOR_USAGE = ("/v1/chat/completions", "/v1/completions")
 _encode = msgspec.json.encode
 _Fields = dict[str, msgspec.Raw]
 
@@ -34,21 +36,35 @@ class TranslatedLane:
         everything but what LiteLLM would obey. Raises `Refusal` (400) for a model name that LiteLLM would split."""
         if "," in deployment.model:
             raise invalid_request(f"The model '{request.model}' contains a comma.", param="model")
+        if request.form is not None:
+            return self._form(call_id, path, request.form, deployment)
         fields = {name: msgspec.Raw(raw) for name, raw in request.fields.items() if not is_control(name)}
         _keep_user_id_only(fields, path)
-        if request.stream and path == "/v1/chat/completions":
+        if request.stream and path in _ASKED_FOR_USAGE:
             fields["stream_options"] = _with_usage(fields.get("stream_options"))
         wires_up = _speaks_responses(deployment)
         if path == "/v1/responses" and not wires_up and _called_as(deployment) == "openai":
             fields["use_chat_completions_api"] = msgspec.Raw(b"true")
         fields |= self._destination(deployment)
+        return self._request(call_id, path, "application/json", _encode(fields))
+
+    def _form(self, call_id: str, path: str, form: Form, deployment: Deployment) -> UpstreamRequest:
+        """A multipart request: the client's parts as they are, without what LiteLLM would obey, and the destination."""
+        destination = self._destination(deployment)
+        left_out = {part.name for part in form.parts if is_control(part.name.removesuffix("[]"))}
+        added = [(name, _form_text(value)) for name, value in destination.items()]
+        body = form.rebuilt({*left_out, "metadata", *destination}, added)
+        boundary = form.boundary.decode("latin-1")
+        return self._request(call_id, path, f'multipart/form-data; boundary="{boundary}"', body)
+
+    def _request(self, call_id: str, path: str, content_type: str, body: bytes) -> UpstreamRequest:
         headers = [
             ("authorization", self._authorization),
-            ("content-type", "application/json"),
+            ("content-type", content_type),
             ("accept-encoding", "identity"),
             ("x-litellm-call-id", call_id),
         ]
-        return UpstreamRequest("POST", self._url + path, headers, _encode(fields))
+        return UpstreamRequest("POST", self._url + path, headers, body)
 
     def restorer(self, wire: WireFormat, deployment: Deployment, client_model: str) -> Restorer:
         """What undoes the traces of the child in one call's answer."""
@@ -116,6 +132,12 @@ def _with_usage(stream_options: msgspec.Raw | None) -> msgspec.Raw:
         decoded = msgspec.json.decode(stream_options)
         options = decoded if isinstance(decoded, dict) else {}
     return msgspec.Raw(_encode({**options, "include_usage": True}))
+
+
+def _form_text(raw: msgspec.Raw) -> str:
+    """A value as a form carries it: texts bare, all else as JSON."""
+    value = msgspec.json.decode(raw)
+    return value if isinstance(value, str) else bytes(raw).decode()
 
 
 def _plain(value: object) -> object:

@@ -22,11 +22,17 @@ LIVE_PATH = "/health/liveliness"
 ROUTES = frozenset(
     {
         "/v1/chat/completions",
+        "/v1/completions",
         "/v1/embeddings",
         "/v1/responses",
         "/v1/messages",
+        "/v1/messages/count_tokens",
         "/v1/audio/speech",
+        "/v1/audio/transcriptions",
         "/v1/images/generations",
+        "/v1/images/edits",
+        "/v1/moderations",
+        "/v1/rerank",
     }
 )
 
