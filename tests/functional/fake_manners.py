@@ -65,8 +65,10 @@ class Manner:
 
 
 def manner_of(model: str, header: str = "") -> Manner:
-    """Of 'fake-cached+slow-20ms', or of the x-fake-manner header. Other models are plain. Raises BadCall for a typo."""
-    text = header or (model.removeprefix("fake-") if model.startswith("fake-") else "plain")
+    """Of 'fake-cached+slow-20ms' or 'claude-cached', or of the x-fake-manner header. Others are plain. Raises
+    BadCall for a typo."""
+    family, _, manners = model.partition("-")
+    text = header or (manners if family in ("fake", "claude") else "plain")
     names = frozenset(text.split("+"))
     delays = [int(match[1]) / 1000 for match in map(_SLOW.fullmatch, names) if match]
     statuses = [int(name) for name in names if _STATUS.fullmatch(name)]

@@ -15,7 +15,7 @@ audio tokens and one word a byte of the file, P of the prompt; none in formats t
 Rerank: words of query and documents.
 
 **Manners**, by model name ('fake-cached', several as 'fake-cached+slow-20ms') or by the request header x-fake-manner;
-models that do not begin with 'fake-' are plain, an unknown manner is a 400:
+models that begin neither with 'fake-' nor with 'claude-' are plain, an unknown manner is a 400:
 
 - `plain`; `slow-<N>ms`: N ms before each word of a stream, or before a whole answer; `<400…599>`: that status, nothing
   billed, `retry-after: 7` with 429 and 503;
