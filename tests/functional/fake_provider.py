@@ -12,7 +12,7 @@ You said: ' and those of the last user message, at most the request's maximum of
 Embeddings: P in, nothing out. Images of models with 'gpt-image' in their name: P in, 100 image tokens out a picture;
 other images and speech: no usage in the answer. Edits: the bytes of the picture are its tokens. Transcriptions: ten
 audio tokens and one word a byte of the file, P of the prompt; none in formats that are plain text. Moderations: free.
-Rerank: words of query and documents.
+Rerank: words of query and documents; at Cohere's `/v2/rerank` one search.
 
 **Manners**, by model name ('fake-cached', several as 'fake-cached+slow-20ms') or by the request header x-fake-manner;
 models that begin neither with 'fake-' nor with 'claude-' are plain, an unknown manner is a 400:

@@ -45,9 +45,10 @@ async def draw(visit: Visit, content: Json) -> None:
 
 async def edit(visit: Visit, content: Json) -> None:
     """Image edits: like images, with the bytes of the picture as image tokens."""
-    if not isinstance(content.get("image"), int):
+    size = content.get("image", content.get("image[]"))
+    if not isinstance(size, int):
         raise BadCall("'image' must be a file.")
-    spent = Usage(words(content.get("prompt") or ""), input_image_tokens=content["image"], output_image_tokens=100)
+    spent = Usage(words(content.get("prompt") or ""), input_image_tokens=size, output_image_tokens=100)
     visit.entry.billed = bill(spent)
     usage = visit.entry.reported = {
         "input_tokens": spent.prompt_tokens,
@@ -113,6 +114,14 @@ async def rank(visit: Visit, content: Json) -> None:
     await visit.tell({"id": f"rerank-{visit.serial}", "results": results, "usage": visit.entry.reported})
 
 
+async def search(visit: Visit, content: Json) -> None:
+    """Reranking at Cohere's own route: billed by the search, whatever it counts."""
+    visit.entry.billed = {"searches": 1}
+    results = [{"index": index, "relevance_score": 0.5} for index in range(len(content["documents"]))]
+    meta = {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}, "tokens": {"input_tokens": 5}}
+    await visit.tell({"id": f"rerank-{visit.serial}", "results": results, "meta": meta})
+
+
 UNCONVERSED = {
     "/v1/audio/speech": speak,
     "/v1/audio/transcriptions": hear,
@@ -122,4 +131,5 @@ UNCONVERSED = {
     "/v1/images/variations": edit,
     "/v1/moderations": moderate,
     "/v1/rerank": rank,
+    "/v2/rerank": search,
 }

@@ -31,7 +31,7 @@ def configuration(provider: FakeProvider) -> dict[str, Any]:
         "model_list": [
             entry("claude", "anthropic/fake-plain", provider.url, **RATES),
             entry("gpt", "openai/fake-plain", provider.openai_base, **RATES),
-            entry("voice", "openai/tts-1", provider.openai_base),
+            entry("voice", "openai/tts-1", provider.openai_base) | {"lane": "litellm"},
         ]
     }
 

@@ -31,7 +31,7 @@ def speaking(make_house: MakeHouse, upstream: Upstream, monkeypatch: pytest.Monk
     monkeypatch.setenv("TT_LITELLM_URL", upstream.url.removesuffix("/v1"))
     monkeypatch.setenv("TT_LITELLM_KEY", "sk-child")
     house = make_house(options=GatewayOptions(evidence_wait_s=1))
-    house.configuration.models.exact["tts-1"] = (house.deployment("tts-1", rates=None),)  # type: ignore[index]
+    house.configuration.models.exact["tts-1"] = (house.deployment("tts-1", rates=None, lane="litellm"),)  # type: ignore[index]
     return house
 
 
@@ -63,7 +63,7 @@ def test_the_client_is_not_kept_and_the_row_waits_for_the_callback(speaking: Hou
 def test_without_a_word_from_the_callback_the_row_stands_as_the_gateway_saw_it(speaking: House) -> None:
     speak(speaking)
     row = wait_until(speaking.rows, "the row", 5)[0]
-    assert (row.usage_source, row.cost_source, row.cost_nano_usd) == ("estimated", "unpriced", None)
+    assert (row.usage_source, row.cost_source, row.cost_nano_usd) == ("none", "unpriced", None)
 
 
 def test_evidence_of_a_call_that_is_booked_makes_no_second_row(speaking: House) -> None:

@@ -33,7 +33,7 @@ class Translation(Protocol):
 
     def prepare(self, call_id: str, path: str, request: Request, deployment: Deployment) -> UpstreamRequest: ...
 
-    def restorer(self, wire: WireFormat, deployment: Deployment, client_model: str) -> Shaper: ...
+    def restorer(self, wire: WireFormat, deployment: Deployment, request: Request) -> Shaper: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Admission:
         if self.translation is None or route.dialect.wire in UNTRANSLATED:
             raise not_spoken(request.model, route.path)
         upstream = self.translation.prepare(call_id, route.path, request, target.deployment)
-        return upstream, self.translation.restorer(route.dialect.wire, target.deployment, request.model)
+        return upstream, self.translation.restorer(route.dialect.wire, target.deployment, request)
 
 
 def query_of(scope: dict[str, Any]) -> bytes:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -15,42 +11,17 @@ import openai
 import pytest
 
 from tests.functional.provider_books import FakeProvider, body_of, header_of
-from tests.proxy.house import KEY, House, wait_until
+from tests.proxy.house import KEY
+from tests.proxy.lanes.translating import Lane, running_lane, tokens
 from tests.proxy.litellm.running import KEY as CHILD_KEY
-from tests.proxy.litellm.running import Child, free_port
-from token_tracker.config import paths
+from tests.proxy.litellm.running import free_port
 from token_tracker.config.values import Deployment, Secret
-from token_tracker.domain.usage import TOKEN_CLASSES
-from token_tracker.proxy.books.records import Awaiting, End, Open
+from token_tracker.proxy.books.records import Open
 
 RATES = {"input_cost_per_token": Decimal("0.000001"), "output_cost_per_token": Decimal("0.000002")}
 # 'one two three' has 3 words; the provider's reply is a prefix of 6 words and those 3.
 SAID, WORDS_IN, WORDS_OUT = "one two three", 3, 9
 PAID_NANO_USD = 3 * 1000 + 9 * 2000
-
-
-class Lane:
-    """A gateway whose models live at one fake provider, and the child that both share."""
-
-    def __init__(self, house: House, provider: FakeProvider, child: Child) -> None:
-        self.house, self.provider, self.child = house, provider, child
-        base = f"http://127.0.0.1:{house.port}"
-        self.openai = openai.OpenAI(api_key=KEY, base_url=base + "/v1", max_retries=0)
-        self.anthropic = anthropic.Anthropic(api_key=KEY, base_url=base, max_retries=0)
-
-    def row(self, call_id: str) -> End:
-        """The one row of a call, once it is there."""
-
-        def found() -> list[End]:
-            return [row for row in self.house.rows() if row.opened.id == call_id]
-
-        rows: list[End] = wait_until(found, f"a row of {call_id}")
-        assert len(rows) == 1
-        assert rows[0].opened.lane == "litellm"
-        return rows[0]
-
-    def was_awaited(self, call_id: str) -> bool:
-        return any(isinstance(r, Awaiting) and r.end.opened.id == call_id for r in self.house.records())
 
 
 def models(provider: FakeProvider) -> dict[str, tuple[Deployment, ...]]:
@@ -60,6 +31,7 @@ def models(provider: FakeProvider) -> dict[str, tuple[Deployment, ...]]:
         return Deployment(name=name, provider=kind, model=model, **fields)
 
     nowhere = f"http://127.0.0.1:{free_port()}/v1"
+    image_rates = {**RATES, "output_cost_per_image_token": Decimal("0.00001")}
     every = [
         at("claude", "fake-plain", "anthropic"),
         at("claude-cached", "fake-cached", "anthropic"),
@@ -69,33 +41,19 @@ def models(provider: FakeProvider) -> dict[str, tuple[Deployment, ...]]:
         at("gpt-429", "fake-429"),
         at("gpt-400", "fake-400"),
         at("gpt-gone", "m", api_base=nowhere),
-        at("tts-1", "tts-1", rates=None),
-        at("tts-own-price", "tts-1", rates={"input_cost_per_character": Decimal("0.001")}),
-        at("tts-token-price", "tts-1"),
-        at("dall-e-unpriced", "fake-dall-e", rates=None),
-        at("gpt-image-1", "fake-gpt-image", rates={**RATES, "output_cost_per_image_token": Decimal("0.00001")}),
+        at("tts-1", "tts-1", rates=None, lane="litellm"),
+        at("tts-own-price", "tts-1", rates={"input_cost_per_character": Decimal("0.001")}, lane="litellm"),
+        at("tts-token-price", "tts-1", lane="litellm"),
+        at("dall-e-unpriced", "fake-dall-e", rates=None, lane="litellm"),
+        at("gpt-image-1", "fake-gpt-image", rates=image_rates, lane="litellm"),
     ]
     return {each.name: (each,) for each in every}
 
 
 @pytest.fixture(scope="module")
 def lane() -> Iterator[Lane]:
-    directory = Path(tempfile.mkdtemp(prefix="tt-"))  # short: Unix sockets live in it
-    with FakeProvider() as provider:
-        house = House(directory, None, exact=models(provider))  # type: ignore[arg-type]  # no scripted upstream here
-        with Child(paths.runtime_dir(house.settings)) as child:
-            os.environ |= {"TT_LITELLM_URL": child.url, "TT_LITELLM_KEY": CHILD_KEY}
-            try:
-                house.start()
-                yield Lane(house, provider, child)
-            finally:
-                house.stop()
-                del os.environ["TT_LITELLM_URL"], os.environ["TT_LITELLM_KEY"]
-    shutil.rmtree(directory)
-
-
-def tokens(row: End) -> dict[str, int]:
-    return {name: count for name, count in zip(TOKEN_CLASSES, row.tokens, strict=True) if count}
+    with running_lane(models) as running:
+        yield running
 
 
 def said(marker: str) -> dict[str, Any]:

@@ -20,6 +20,9 @@ _PROVIDER = b"llm_provider-"
 _KEPT = frozenset((b"content-type", b"content-encoding", b"cache-control", b"x-accel-buffering"))
 _RESTORED = (b"x-request-id", b"request-id", b"retry-after", b"retry-after-ms")
 _RESTORED_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-")
+_COMPLETIONS = (WireFormat.CHAT, WireFormat.COMPLETIONS)
+_IMAGES = (WireFormat.IMAGES, WireFormat.IMAGE_EDITS)
+_CHUNKS = (b'"chat.completion.chunk"', b'"text_completion"')
 _IDS_OF_LITELLM = b"litellm:custom_llm_provider:"
 
 _encode = msgspec.json.encode
@@ -28,12 +31,20 @@ _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 class Restorer:
     """One call's answer. `internal` is the model as LiteLLM was told it, `upstream` as the provider knows it; `hidden`
-    are texts that no message may show (keys, addresses)."""
+    are texts that no message may show (keys, addresses). `wants_text`: the client asked for a transcript as plain text,
+    which LiteLLM wraps in JSON."""
 
     def __init__(
-        self, wire: WireFormat, internal: str, upstream: str, client_model: str, hidden: tuple[str, ...]
+        self,
+        wire: WireFormat,
+        internal: str,
+        upstream: str,
+        client_model: str,
+        hidden: tuple[str, ...],
+        wants_text: bool = False,
     ) -> None:
         self._wire = wire
+        self._wants_text = wants_text
         self._names = (internal, upstream)
         self._client_model = client_model
         self._hidden = hidden
@@ -62,7 +73,9 @@ class Restorer:
         kept: _Headers = []
         for name, value in headers:
             lower = name.lower()
-            if lower in _KEPT:
+            if lower == b"content-type" and failure is None and self._wants_text:
+                kept.append((lower, b"text/plain; charset=utf-8"))
+            elif lower in _KEPT:
                 kept.append((lower, value))
             elif lower.startswith(_PROVIDER) and _is_restored(lower[len(_PROVIDER) :]):
                 restored[lower[len(_PROVIDER) :]] = value
@@ -76,6 +89,8 @@ class Restorer:
             fields = _fields_decoder.decode(body)
         except msgspec.DecodeError:
             return body
+        if self._wants_text and "text" in fields:
+            return msgspec.json.decode(fields["text"], type=str).encode()
         self._restore(fields)
         return _encode(fields)
 
@@ -116,7 +131,9 @@ class Restorer:
             return event
         if _is_error(head, data):
             return head + separator + self._error_event(data)
-        if self._wire is WireFormat.CHAT and b'"usage":' not in data:
+        if self._wire is WireFormat.COMPLETIONS and b'"text":' not in data:
+            return self._rewritten(head, data)
+        if self._wire in _COMPLETIONS and b'"usage":' not in data:
             return head + separator + self._renamed(data)
         if self._wire is WireFormat.MESSAGES and b"message_start" not in head:
             return event
@@ -157,6 +174,8 @@ class Restorer:
             fields["id"] = msgspec.Raw(_encode(_own_id(msgspec.json.decode(fields["id"]))))
         if "usage" in fields:
             _restore_usage(fields, self._wire)
+        if self._wire is WireFormat.COMPLETIONS and "choices" in fields:
+            fields["choices"] = _with_texts(fields["choices"])
 
     def _error_event(self, data: bytes) -> bytes:
         body: Any = msgspec.json.decode(data)
@@ -200,17 +219,23 @@ def _restore_usage(fields: dict[str, msgspec.Raw], wire: WireFormat) -> None:
     usage: Any = msgspec.json.decode(fields["usage"])
     if not isinstance(usage, dict):
         return
-    if wire is WireFormat.IMAGES and not usage.get("total_tokens"):
+    if wire in _IMAGES and not usage.get("total_tokens"):
         del fields["usage"]
         return
     if usage.pop("cost", None) is not None:
         fields["usage"] = msgspec.Raw(_encode(usage))
-    if wire is WireFormat.CHAT and _is_empty_chunk(fields):
+    if wire in _COMPLETIONS and _is_empty_chunk(fields):
         fields["choices"] = msgspec.Raw(b"[]")
 
 
+def _with_texts(raw: msgspec.Raw) -> msgspec.Raw:
+    """Where nothing is said, LiteLLM leaves the text out and OpenAI says ''."""
+    choices: Any = msgspec.json.decode(raw)
+    return msgspec.Raw(_encode([{"text": "", **choice} for choice in choices]))
+
+
 def _is_empty_chunk(fields: dict[str, msgspec.Raw]) -> bool:
-    if bytes(fields.get("object", b"")) != b'"chat.completion.chunk"' or "choices" not in fields:
+    if bytes(fields.get("object", b"")) not in _CHUNKS or "choices" not in fields:
         return False
     choices: Any = msgspec.json.decode(fields["choices"])
-    return all(not choice.get("delta") and not choice.get("finish_reason") for choice in choices)
+    return not any(choice.get("delta") or choice.get("text") or choice.get("finish_reason") for choice in choices)

@@ -18,6 +18,9 @@ from token_tracker.proxy.litellm.controls import is_control
 # LiteLLM refuses to call without a key; servers that need none do not look at it.
 NO_KEY = "none"
 
+# A form makes texts of them, which LiteLLM refuses; its own configuration says the same.
+_NUMBERS = ("num_retries", "max_retries")
+_TEXT_FORMATS = ("text", "srt", "vtt")
 _ASKED_FOR_USAGE = ("/v1/chat/completions", "/v1/completions")
 _encode = msgspec.json.encode
 _Fields = dict[str, msgspec.Raw]
@@ -37,6 +40,8 @@ class TranslatedLane:
         if "," in deployment.model:
             raise invalid_request(f"The model '{request.model}' contains a comma.", param="model")
         if request.form is not None:
+            if request.stream:
+                raise invalid_request(f"The answer of {path} cannot be streamed for '{request.model}'.", "stream")
             return self._form(call_id, path, request.form, deployment)
         fields = {name: msgspec.Raw(raw) for name, raw in request.fields.items() if not is_control(name)}
         _keep_user_id_only(fields, path)
@@ -50,7 +55,7 @@ class TranslatedLane:
 
     def _form(self, call_id: str, path: str, form: Form, deployment: Deployment) -> UpstreamRequest:
         """A multipart request: the client's parts as they are, without what LiteLLM would obey, and the destination."""
-        destination = self._destination(deployment)
+        destination = {k: v for k, v in self._destination(deployment).items() if k not in _NUMBERS}
         left_out = {part.name for part in form.parts if is_control(part.name.removesuffix("[]"))}
         added = [(name, _form_text(value)) for name, value in destination.items()]
         body = form.rebuilt({*left_out, "metadata", *destination}, added)
@@ -66,11 +71,13 @@ class TranslatedLane:
         ]
         return UpstreamRequest("POST", self._url + path, headers, body)
 
-    def restorer(self, wire: WireFormat, deployment: Deployment, client_model: str) -> Restorer:
+    def restorer(self, wire: WireFormat, deployment: Deployment, request: Request) -> Restorer:
         """What undoes the traces of the child in one call's answer."""
         secrets = [deployment.api_key.value] if deployment.api_key else []
         addresses = [base for base in (self._base(deployment), self._url) if base]
-        return Restorer(wire, litellm_model(deployment), deployment.model, client_model, (*secrets, *addresses))
+        hidden = (*secrets, *addresses)
+        wants_text = request.form is not None and request.form.hint("response_format") in _TEXT_FORMATS
+        return Restorer(wire, litellm_model(deployment), deployment.model, request.model, hidden, wants_text)
 
     def _destination(self, deployment: Deployment) -> _Fields:
         """What the entry says beyond the request: where, with which key, and LiteLLM's own parameters."""
