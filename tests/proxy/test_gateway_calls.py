@@ -197,7 +197,7 @@ def test_a_compressed_stream_is_read_from_a_copy(house: House, upstream: Upstrea
         ({"body": b"\x1f\x8b", "content_encoding": "gzip"}, 400, "invalid_request_error"),
         ({"path": "/v1/nothing"}, 404, "route_not_found"),
         ({"path": "/v1/chat/completions", "method": "GET"}, 405, "method_not_allowed"),
-        ({"path": "/v1/audio/speech", "body": b'{"model":"gpt"}'}, 400, "invalid_request_error"),
+        ({"path": "/v1/messages", "body": b'{"model":"gpt"}'}, 400, "invalid_request_error"),
     ],
 )
 def test_refusals_come_in_the_contracts_order_and_nothing_is_forwarded(
