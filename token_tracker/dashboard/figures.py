@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 
 import plotly.graph_objects as go
 
@@ -21,6 +22,7 @@ TOKEN_COLOURS: Mapping[str, tuple[str, str]] = {
 }
 NANO = 1_000_000_000
 _MODELS_SHOWN = len(COLOURS)
+_NAME_SHOWN = 32  # characters of a model's name on an axis; the rest shows on hover
 _ROOM_FOR_TEXT = 1.35  # the axis is so many times the longest bar
 _TICKS_SHOWN = 8  # as many as fit beside each other on a narrow page
 
@@ -99,7 +101,7 @@ def spend_over_time(points: Sequence[Point], models: Sequence[ModelSums], times:
         if name in series:
             colour = COLOURS[leading.index(name)] if name in leading else OTHER_COLOUR
             usd = [nano / NANO for nano in series[name]]
-            figure.add_bar(x=list(times), y=usd, name=name, marker_color=colour, hovertemplate="$%{y:.6f}")
+            figure.add_bar(x=list(times), y=usd, name=_plain(name), marker_color=colour, hovertemplate="$%{y:.6f}")
     return figure.update_layout(showlegend=False)
 
 
@@ -146,14 +148,21 @@ def spend_by_model(models: Sequence[ModelSums]) -> go.Figure:
         shown.append(_sum_of_others(others))
         colours.append(OTHER_COLOUR)
     shown.reverse()  # the axis grows upwards
-    names, usd = [m.model for m in shown], [m.cost_nano_usd / NANO for m in shown]
+    names, usd = [_plain(m.model) for m in shown], [m.cost_nano_usd / NANO for m in shown]
     hover = "%{y}: $%{x:.6f}<extra></extra>"
     figure.add_bar(orientation="h", y=names, x=usd, marker_color=colours[::-1], hovertemplate=hover)
     # A trace of its own, as a bar of 0 would not show its text: that nothing is known of a price, say.
-    texts = [_bar_text(m) for m in shown]
+    texts = ["\N{NO-BREAK SPACE}" + _bar_text(m) for m in shown]
     figure.add_scatter(y=names, x=usd, mode="text", text=texts, textposition="middle right", hoverinfo="skip")
     figure.update_xaxes(title="USD", showgrid=True, range=[0, max(usd) * _ROOM_FOR_TEXT or 1])
-    return figure.update_yaxes(type="category", automargin=True, title=None).update_layout(showlegend=False)
+    short = [name if len(name) <= _NAME_SHOWN else name[: _NAME_SHOWN - 1] + "…" for name in (m.model for m in shown)]
+    axis = {"type": "category", "tickvals": names, "ticktext": [_plain(name) for name in short], "automargin": True}
+    return figure.update_yaxes(axis, title=None).update_layout(showlegend=False)
+
+
+def _plain(name: str) -> str:
+    """A name that callers chose: Plotly takes some tags in texts for markup, links among them."""
+    return escape(name, quote=False)
 
 
 def _sum_of_others(others: Sequence[ModelSums]) -> ModelSums:
