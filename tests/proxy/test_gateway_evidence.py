@@ -91,3 +91,9 @@ def test_a_callback_that_knows_nothing_leaves_the_estimate_of_a_counted_answer(
     report(speaking, Evidence(call_id=reply.id, usage=None))
     row = speaking.row()
     assert (row.usage_source, row.cost_source, row.tokens[6]) == ("estimated", "priced", 3)
+
+
+def test_evidence_that_fits_into_no_record_leaves_the_row_as_it_was(speaking: House) -> None:
+    call_id = speak(speaking)
+    report(speaking, Evidence(call_id=call_id, usage=Usage(input_tokens=10**30)))
+    assert speaking.row().usage_source == "estimated"

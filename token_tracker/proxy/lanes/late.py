@@ -41,14 +41,23 @@ async def complete_later(
     """Wait for the callback, at most `evidence_wait_s`, and write the end that replaces the awaiting one."""
     evidence = await source.wait(attempt.id, evidence_wait_s)
     try:
-        journal.end(end if evidence is None else _completed(attempt, end, evidence))
+        _write(journal, attempt, end, evidence)
     except JournalUnavailable:
         log.error("the evidence of call %s could not be written; its row keeps the estimate", attempt.id)
 
 
+def _write(journal: Journal, attempt: Attempt, end: End, evidence: EvidenceLike | None) -> None:
+    """The completed end; the one there was if the evidence holds numbers that no record can."""
+    try:
+        journal.end(end if evidence is None else _completed(attempt, end, evidence))
+    except (ArithmeticError, ValueError):
+        log.exception("the evidence of call %s could not be used; its row keeps the estimate", attempt.id)
+        journal.end(end)
+
+
 def _completed(attempt: Attempt, end: End, evidence: EvidenceLike) -> End:
     """The same end with what LiteLLM measured; as it was where that is nothing."""
-    if evidence.usage is None and evidence.cost_usd is None and attempt.dialect.wire in _COUNTED:
+    if evidence.usage is None and attempt.dialect.wire in _COUNTED:
         return end
     usage = evidence.usage or NO_USAGE
     cost = _cost(attempt, usage, evidence)
