@@ -70,11 +70,11 @@ class Attempt:
 
     @property
     def is_free(self) -> bool:
-        """Nothing was consumed that anybody bills: not sent, refused by the upstream (an error inside a 200 too), or a
+        """Nothing was consumed that anybody bills: not sent, not served by the upstream (an error inside a 200 too), or a
         route without a price."""
         reading = self.reading
         failed = reading.error and reading.usage is None and not reading.output_bytes
-        return not self.was_sent or self.status >= 400 or failed or self.dialect.uncounted is Uncounted.FREE
+        return not self.was_sent or self.status >= 300 or failed or self.dialect.uncounted is Uncounted.FREE
 
     def evidence(self) -> tuple[Usage, UsageSource]:
         """What the attempt consumed and on whose word; the provider's own count wherever there is one."""
