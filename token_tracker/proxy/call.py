@@ -70,7 +70,7 @@ class Attempt:
 
     @property
     def is_free(self) -> bool:
-        """Nothing was consumed that anybody bills: not sent, not served by the upstream (an error inside a 200 too), or a
+        """Nothing was consumed that anybody bills: not sent, not served (an error inside a 200 is not either), or a
         route without a price."""
         reading = self.reading
         failed = reading.error and reading.usage is None and not reading.output_bytes
