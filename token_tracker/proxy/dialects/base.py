@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from token_tracker.domain.extras import NO_EXTRAS, Extras
 from token_tracker.domain.providers import WireFormat
 from token_tracker.domain.usage import Usage
 
@@ -26,6 +27,7 @@ class Request:
     metadata: str  # OpenAI's `metadata` as JSON text; '' if none or Anthropic
     output_bound: int | None  # the client's own maximum of output tokens, if any
     original: bytes = b""
+    characters: int = 0  # of a text to be spoken: what many such models bill
 
 
 @dataclass(slots=True)
@@ -44,6 +46,7 @@ class Reading:
     output_bytes: int = 0
     saw_end: bool = False  # the dialect's terminal event was seen (an error event where that ends a stream)
     error: bool = False  # the answer carried an error, whatever its status
+    extras: Extras = NO_EXTRAS  # what is billed beside the tokens
 
 
 @dataclass(frozen=True, slots=True)

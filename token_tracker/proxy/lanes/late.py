@@ -61,7 +61,8 @@ def _cost(attempt: Attempt, usage: Usage, evidence: EvidenceLike) -> Cost:
     """Ours where it can count what was consumed. LiteLLM's, from the same price file, where that lists other units
     (characters, images) or nothing; never against a price of the user's own, which LiteLLM does not know."""
     cost = attempt.cost(usage, UsageSource.PROVIDER)
-    if evidence.usage is None and cost.source is CostSource.PRICED:
+    has_count = evidence.usage is not None or attempt.extras(UsageSource.PROVIDER).has_units
+    if cost.source is CostSource.PRICED and not has_count:
         cost = Cost(None, CostSource.UNPRICED)  # no count is not a count of zero
     price = attempt.price.price
     is_users_own = price is not None and price.source != "file"
