@@ -60,8 +60,8 @@ def _search_rates(section: Section) -> dict[str, Decimal | None]:
 
 def _check_spelling(section: Section, name: str) -> None:
     field = field_of(name)
-    if field in _KNOWN:
-        return
+    if field in _KNOWN or any(field.startswith(known + "_") for known in _KNOWN):
+        return  # LiteLLM has many variants of its fields: output_cost_per_second_4k
     if close := get_close_matches(field, _KNOWN, n=1, cutoff=_MISSPELT):
         section.complain(name, f"is no price that LiteLLM knows. Did you mean '{close[0]}'?")
 

@@ -71,6 +71,7 @@ def models(provider: FakeProvider) -> dict[str, tuple[Deployment, ...]]:
         at("gpt-gone", "m", api_base=nowhere),
         at("tts-1", "tts-1", rates=None),
         at("tts-own-price", "tts-1", rates={"input_cost_per_character": Decimal("0.001")}),
+        at("tts-second-price", "tts-1", rates={"output_cost_per_video_per_second": Decimal("0.001")}),
         at("tts-token-price", "tts-1"),
         at("dall-e-unpriced", "fake-dall-e", rates=None),
         at("gpt-image-1", "fake-gpt-image", rates={**RATES, "output_cost_per_image_token": Decimal("0.00001")}),
@@ -198,8 +199,14 @@ def test_speech_costs_what_only_the_callback_knows(lane: Lane) -> None:
     assert row.latency_ms < 5000
 
 
+def test_speech_at_a_price_for_characters_is_counted_by_the_request(lane: Lane) -> None:
+    answer = lane.openai.audio.speech.with_raw_response.create(model="tts-own-price", voice="alloy", input="hello you")
+    row = lane.row(answer.headers["x-tt-request-id"])
+    assert (row.cost_source, row.cost_nano_usd) == ("priced", 9 * 1_000_000)
+
+
 def test_a_price_of_the_users_own_that_cannot_be_counted_is_not_replaced_by_litellms(lane: Lane) -> None:
-    answer = lane.openai.audio.speech.with_raw_response.create(model="tts-own-price", voice="alloy", input="hello")
+    answer = lane.openai.audio.speech.with_raw_response.create(model="tts-second-price", voice="alloy", input="hello")
     row = lane.row(answer.headers["x-tt-request-id"])
     assert (row.cost_source, row.cost_nano_usd) == ("unpriced", None)
 
