@@ -34,7 +34,7 @@ _MISSPELT = 0.92  # similarity from which an unknown field is a slip of the pen,
 
 def is_rate(name: str) -> bool:
     """Whether a key of `litellm_params` or `model_info` is a price."""
-    return "_cost" in name
+    return "_cost" in name or name.startswith("cost_per_")
 
 
 def entry_rates(*sections: Section) -> dict[str, Decimal] | None:
