@@ -31,7 +31,7 @@ def test_what_is_no_price_is_left_out(tmp_path: Path) -> None:
         "litellm_provider": "openai",
         "max_tokens": 4096,
         "supports_vision": True,
-        "search_context_cost_per_query": {"search_context_size_low": 0.03},
+        "provider_specific_entry": {"us": 1.1},
     }
     assert load_rates(written(tmp_path, json.dumps({"sample_spec": {"input_cost_per_token": 0.0}, "m": model}))) == {}
 
@@ -115,3 +115,22 @@ def test_fireworks_bills_cached_input_at_half_where_it_names_no_rate(tmp_path: P
     rates = load_rates(written(tmp_path, f'{{"named": {named}, "silent": {silent}}}'))
     assert rates["named"]["cache_read_input_token_cost"] == "0.0000001"
     assert rates["silent"]["cache_read_input_token_cost"] == "0.00000045"
+
+
+def test_the_table_of_search_prices_becomes_a_field_for_each_size(tmp_path: Path) -> None:
+    sizes = '{"search_context_size_low": 0.03, "search_context_size_high": 5e-02, "search_context_size_huge": 1.0}'
+    assert load_rates(written(tmp_path, f'{{"m": {{"search_context_cost_per_query": {sizes}}}}}')) == {
+        "m": {"search_context_cost_per_query_low": "0.03", "search_context_cost_per_query_high": "0.05"}
+    }
+
+
+def test_rates_of_service_tiers_and_of_other_units_are_kept_by_their_names(tmp_path: Path) -> None:
+    named = {
+        "input_cost_per_token_batches": "0.5",
+        "input_cost_per_token_above_272k_tokens_priority": "0.25",
+        "output_cost_per_image": "0.04",
+        "input_cost_per_character": "0.000015",
+        "output_cost_per_second_1080p": "0.1",
+    }
+    text = ", ".join(f'"{name}": {rate}' for name, rate in named.items())
+    assert load_rates(written(tmp_path, f'{{"m": {{{text}}}}}')) == {"m": named}

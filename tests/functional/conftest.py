@@ -87,7 +87,10 @@ def gateway(fake_provider: FakeProvider) -> Iterator[OneGateway]:
 
 def exact_models(provider: FakeProvider) -> dict[str, tuple[Deployment, ...]]:
     free = dict.fromkeys(RATES, Decimal(0))
+    units = ("input_cost_per_character", "output_cost_per_image", "input_cost_per_second", "input_cost_per_query")
+    by_unit = dict.fromkeys(units, Decimal("0.5"))
     return {
+        "by-unit": (deployment(provider, "by-unit", model="fake-in-seconds", rates=by_unit),),
         "alias": (deployment(provider, "alias", model="fake-plain"),),
         "free": (deployment(provider, "free", model="fake-plain", rates=free),),
     }

@@ -10,7 +10,7 @@ import pytest
 from tests.functional.conftest import OneGateway
 from tests.functional.house import marker
 from tests.functional.provider_books import body_of
-from tests.functional.wire import FORM, FORM_ROUTES, JSON_ROUTES, SOUND, Answer, form_body, request, send
+from tests.functional.wire import FORM, FORM_ROUTES, JSON_ROUTES, SAID, SOUND, Answer, form_body, request, send
 from tests.proxy.house import KEY
 from token_tracker.domain.usage import TOKEN_CLASSES
 from token_tracker.proxy.books.records import End
@@ -90,6 +90,24 @@ def test_what_nobody_counted_in_tokens_is_unpriced_and_neither_guessed_nor_free(
     assert (answer.status, row.end_reason, tokens(row)) == (200, "complete", {})
     assert (row.usage_source, row.cost_source, row.cost_nano_usd) == ("none", "unpriced", None)
     assert answer.header("x-tt-cost-usd") is None
+
+
+@pytest.mark.parametrize(
+    ("path", "units"),
+    [
+        ("/v1/audio/speech", len(SAID)),
+        ("/v1/images/generations", 1),
+        ("/v1/audio/transcriptions", len(SOUND)),
+        ("/v1/audio/translations", len(SOUND)),
+    ],
+)
+def test_units_that_are_no_tokens_are_priced_where_the_price_names_them(
+    gateway: OneGateway, path: str, units: int
+) -> None:
+    answer = post(gateway, path, *request(path, "by-unit", marker("units")))
+    row = gateway.row(answer)
+    assert (tokens(row), row.usage_source) == ({}, "none")
+    assert (row.cost_source, row.cost_nano_usd) == ("priced", units * 500_000_000)
 
 
 def test_what_nobody_counted_costs_nothing_where_every_rate_is_zero(gateway: OneGateway) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.proxy.house import key_record
 from tests.proxy.test_upstreams import deployment, upstreams
+from token_tracker.domain.extras import Extras, ServiceTier
 from token_tracker.domain.pricing import Choice, CostSource, make_price
 from token_tracker.domain.providers import WireFormat
 from token_tracker.domain.usage import EndReason, Usage, UsageSource
@@ -24,6 +26,19 @@ PRICED = Choice(
     ),
 )
 UNPRICED = Choice(CostSource.UNPRICED)
+FILE_PRICED = Choice(
+    CostSource.PRICED,
+    make_price(
+        "file",
+        "m",
+        {
+            "input_cost_per_token": "0.000001",
+            "input_cost_per_token_priority": "0.000002",
+            "output_cost_per_token": "0.000002",
+        },
+    ),
+)
+BILL = Extras(cost_usd=Decimal("0.5"))
 BODY = b'{"model":"m","messages":[{"role":"user","content":"12345678901234567890"}]}'
 
 
@@ -112,3 +127,28 @@ def test_ids_from_upstreams_are_bounded_and_clean() -> None:
     )
     assert len(row.upstream_id) == 255
     assert "\x00" not in row.upstream_id
+
+
+@pytest.mark.parametrize(
+    ("provider", "is_final", "booked"),
+    [
+        ("openrouter", True, (500_000_000, "provider")),
+        ("xai", True, (500_000_000, "provider")),
+        # An unknown server's `cost` may be in any currency; a bill before the end is not the bill.
+        ("openai", True, (10_000, "priced")),
+        ("openrouter", False, (10_000, "priced")),
+    ],
+)
+def test_a_bill_counts_with_the_last_count_of_a_provider_that_is_known_to_send_one(
+    provider: str, is_final: bool, booked: tuple[int, str]
+) -> None:
+    made = attempt(FILE_PRICED, reading=Reading(Usage(10), is_final=is_final, extras=BILL))
+    made.target = replace(made.target, deployment=replace(made.target.deployment, provider=provider))
+    row = made.end_record(EndReason.COMPLETE, 200)
+    assert (row.cost_nano_usd, row.cost_source) == booked
+    assert row.price_version.startswith("file:m@" if booked[1] == "priced" else "")
+
+
+def test_the_service_tier_of_an_answer_decides_its_rates() -> None:
+    reading = Reading(Usage(10), is_final=True, extras=Extras(tier=ServiceTier.PRIORITY))
+    assert attempt(FILE_PRICED, reading=reading).end_record(EndReason.COMPLETE, 200).cost_nano_usd == 20_000

@@ -74,6 +74,22 @@ def test_evidence_of_a_call_that_is_booked_makes_no_second_row(speaking: House) 
     assert speaking.app is not None and speaking.app.floor.background == set()
 
 
+def test_a_speech_is_priced_by_the_characters_of_its_request_where_its_price_names_them(speaking: House) -> None:
+    rates = {"input_cost_per_character": Decimal("0.000015")}
+    speaking.configuration.models.exact["tts-1"] = (speaking.deployment("tts-1", rates=rates, lane="litellm"),)  # type: ignore[index]
+    report(speaking, Evidence(call_id=speak(speaking), cost_usd=Decimal("0.7")))
+    row = speaking.row()
+    assert (row.cost_nano_usd, row.cost_source, row.usage_source) == (len("Hello there") * 15_000, "priced", "provider")
+
+
+def test_a_speech_without_counts_is_not_free_at_a_price_for_tokens(speaking: House) -> None:
+    rates = {"input_cost_per_token": Decimal("0.000001")}
+    speaking.configuration.models.exact["tts-1"] = (speaking.deployment("tts-1", rates=rates, lane="litellm"),)  # type: ignore[index]
+    report(speaking, Evidence(call_id=speak(speaking), cost_usd=Decimal("0.7")))
+    row = speaking.row()
+    assert (row.cost_nano_usd, row.cost_source) == (None, "unpriced")
+
+
 def test_a_callback_that_knows_nothing_leaves_the_estimate_of_a_counted_answer(
     speaking: House, upstream: Upstream
 ) -> None:
@@ -96,4 +112,4 @@ def test_a_callback_that_knows_nothing_leaves_the_estimate_of_a_counted_answer(
 def test_evidence_that_fits_into_no_record_leaves_the_row_as_it_was(speaking: House) -> None:
     call_id = speak(speaking)
     report(speaking, Evidence(call_id=call_id, usage=Usage(input_tokens=10**30)))
-    assert speaking.row().usage_source == "estimated"
+    assert speaking.row().usage_source == "none"

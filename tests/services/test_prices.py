@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
 from sqlalchemy import Engine, func, select
 
-from token_tracker.database.models import ConfigVersion, PriceRow
+from token_tracker.database.models import ConfigVersion, PriceRow, SystemState
 from token_tracker.database.session import reading, transaction
 from token_tracker.domain.pricing import version_of
 from token_tracker.services import prices
@@ -17,7 +19,7 @@ from token_tracker.services import prices
 LATER = timedelta(days=1)
 
 
-def write(path: Path, **models: dict[str, float]) -> Path:
+def write(path: Path, **models: Mapping[str, object]) -> Path:
     path.write_text(json.dumps({name: {"litellm_provider": "openai", **rates} for name, rates in models.items()}))
     return path
 
@@ -71,3 +73,34 @@ def test_a_price_that_goes_back_to_an_earlier_one_is_a_row_again(engine: Engine,
     for day, rates in enumerate((one, two, one)):
         assert load(engine, write(tmp_path / "file.json", m=rates), at + day * LATER) == 1
     assert [rate["input_cost_per_token"] for _, rate in rows(engine, "m") if rate] == ["1", "2", "1"]
+
+
+def test_new_rates_of_tiers_and_units_are_new_rows_and_edit_none(engine: Engine, at: datetime, tmp_path: Path) -> None:
+    plain = {"input_cost_per_token": 1}
+    newer = {
+        "priority": plain | {"input_cost_per_token_priority": 2},
+        "image": plain | {"output_cost_per_image": 3},
+        "searched": plain | {"search_context_cost_per_query": {"search_context_size_medium": 4}},
+    }
+    load(engine, write(tmp_path / "1.json", **dict.fromkeys(newer, plain)), at)
+    assert load(engine, write(tmp_path / "2.json", **newer), at + LATER) == 3
+    for name, field, rate in (
+        ("priority", "input_cost_per_token_priority", "2"),
+        ("image", "output_cost_per_image", "3"),
+        ("searched", "search_context_cost_per_query_medium", "4"),
+    ):
+        old = {"input_cost_per_token": "1"}
+        assert rows(engine, name) == [(at, old), (at + LATER, old | {field: rate})]
+
+
+def test_a_file_that_is_read_in_a_new_way_is_imported_again_and_adds_what_changed(
+    engine: Engine, at: datetime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "file.json", m={"input_cost_per_token": 1})
+    monkeypatch.setattr(prices, "_READING", 1)
+    assert load(engine, path, at) == 1
+    monkeypatch.undo()
+    assert load(engine, path, at + LATER) == 0
+    with reading(engine) as session:
+        state = session.scalars(select(SystemState.value).where(SystemState.name == "price_file")).one()
+    assert not state.startswith("1:")

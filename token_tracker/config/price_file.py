@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from token_tracker.domain.rates import SEARCH, SEARCH_SIZES
+
 FILE_NAME = "model_prices_and_context_window_backup.json"
 _EXAMPLE = "sample_spec"  # the file documents itself under this name; it is no model
 _TIER = re.compile(r"_above_(\d+)k_tokens")
@@ -69,6 +71,7 @@ def load_rates(path: Path | None = None) -> dict[str, dict[str, str]]:
 
 def _rates(model: Mapping[str, Any]) -> dict[str, str]:
     rates = {field: _plain(value) for field, value in model.items() if _is_rate(field, value)}
+    rates |= _search_rates(model.get(SEARCH))
     return _with_customs(str(model.get("litellm_provider", "")), rates | _tiers(model.get("tiered_pricing")))
 
 
@@ -83,6 +86,13 @@ def _with_customs(provider: str, rates: dict[str, str]) -> dict[str, str]:
 
 def _from_threshold_on(tier: re.Match[str]) -> str:
     return f"_above_{int(tier[1]) * 1000 - 1}_tokens"
+
+
+def _search_rates(sizes: object) -> dict[str, str]:
+    """`search_context_cost_per_query` is a table by the size of the search's context: a field for each."""
+    table = sizes if isinstance(sizes, dict) else {}
+    named = {f"{SEARCH}_{size}": table.get(f"search_context_size_{size}") for size in SEARCH_SIZES}
+    return {field: _plain(value) for field, value in named.items() if isinstance(value, Decimal)}
 
 
 def _is_rate(field: str, value: object) -> bool:

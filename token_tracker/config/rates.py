@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from token_tracker.config.problems import nearest
 from token_tracker.config.section import Section
 from token_tracker.config.values import PricingEntry
-from token_tracker.domain.rates import TOKEN_FIELDS
+from token_tracker.domain.rates import SEARCH, SEARCH_SIZES, TOKEN_FIELDS, UNIT_FIELDS, field_of
 
 SHORT_NAMES: Mapping[str, str] = {
     "input": "input_cost_per_token",
@@ -28,13 +28,13 @@ SHORT_NAMES: Mapping[str, str] = {
 DEFAULT_PER = Decimal(1_000_000)
 # Nothing is sold at less than this for a million tokens: such a number was meant for one token.
 _LEAST_PER_MILLION = Decimal("0.0001")
-_TIER = re.compile(r"_above_\d+k?_tokens$")
+_KNOWN = sorted(TOKEN_FIELDS | UNIT_FIELDS | {SEARCH})
 _MISSPELT = 0.92  # similarity from which an unknown field is a slip of the pen, not another of LiteLLM's units
 
 
 def is_rate(name: str) -> bool:
     """Whether a key of `litellm_params` or `model_info` is a price."""
-    return "_cost" in name
+    return "_cost" in name or name.startswith("cost_per_")
 
 
 def entry_rates(*sections: Section) -> dict[str, Decimal] | None:
@@ -42,18 +42,27 @@ def entry_rates(*sections: Section) -> dict[str, Decimal] | None:
     rates: dict[str, Decimal] = {}
     for section in sections:
         for name in filter(is_rate, section.names()):
-            rate = section.number(name, least=0)
+            found = _search_rates(section) if name == SEARCH else {name: section.number(name, least=0)}
             _check_spelling(section, name)
-            if rate is not None:
-                rates.setdefault(name, rate)
+            for field, rate in found.items():
+                if rate is not None:
+                    rates.setdefault(field, rate)
     return rates or None
 
 
+def _search_rates(section: Section) -> dict[str, Decimal | None]:
+    """LiteLLM writes the price of a search as a table by the size of its context."""
+    table = section.section(SEARCH)
+    rates = {f"{SEARCH}_{size}": table.number(f"search_context_size_{size}", least=0) for size in SEARCH_SIZES}
+    table.finish()
+    return rates
+
+
 def _check_spelling(section: Section, name: str) -> None:
-    field = _TIER.sub("", name)
-    if field in TOKEN_FIELDS:
-        return
-    if close := get_close_matches(field, TOKEN_FIELDS, n=1, cutoff=_MISSPELT):
+    field = field_of(name)
+    if field in _KNOWN or any(field.startswith(known + "_") for known in _KNOWN):
+        return  # LiteLLM has many variants of its fields: output_cost_per_second_4k
+    if close := get_close_matches(field, _KNOWN, n=1, cutoff=_MISSPELT):
         section.complain(name, f"is no price that LiteLLM knows. Did you mean '{close[0]}'?")
 
 

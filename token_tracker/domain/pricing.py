@@ -11,6 +11,7 @@ from decimal import Context, Decimal, localcontext
 from enum import StrEnum
 from types import MappingProxyType
 
+from token_tracker.domain.extras import NO_EXTRAS, Extras
 from token_tracker.domain.money import to_nano_usd
 from token_tracker.domain.rates import RateTable
 from token_tracker.domain.usage import TOKEN_CLASSES, Usage
@@ -35,7 +36,7 @@ class CostSource(StrEnum):
 class Price:
     """Rates in USD per unit by LiteLLM's field names; never changed, a new price is a new version.
 
-    `source`: 'entry' | 'override' | 'pricing' | 'file'. Fields that are no token rate are kept but not billed.
+    `source`: 'entry' | 'override' | 'pricing' | 'file'. Fields that `rates` does not know are kept but not billed.
     Raises ValueError for a rate that is negative or not a number.
     """
 
@@ -66,23 +67,30 @@ def version_of(source: str, name: str, rates: Mapping[str, Decimal | str]) -> st
     return f"{f'{source}:{name}'[: _VERSION_LENGTH - _DIGEST_LENGTH - 1]}@{digest}"
 
 
-def cost_nano_usd(usage: Usage, price: Price) -> int | None:
+def cost_nano_usd(usage: Usage, price: Price, extras: Extras = NO_EXTRAS) -> int | None:
     """Whole nano-dollars, exact until it is rounded half-even, once per call.
 
-    None, never 0, where the price does not tell: a used token class without any rate that could stand in for its own
-    (`rates.CHAINS`), a price without token rates, or no tokens at all under a price that also bills other units.
+    None, never 0, where the price does not tell: a used token class or unit without any rate that could stand in for
+    its own (`rates.CHAINS`), a price without rates, or nothing counted under a price that also bills other units.
     """
     table = price.table
-    if not table or (table.bills_other_units and not usage.total_tokens):
-        return None
     prompt_tokens = usage.prompt_tokens
     with localcontext(_EXACT):
         total = Decimal(0)
+        billed_otherwise, has_units = set(), False
+        for count, rate, token_class in table.units(usage, extras):
+            if rate is None:
+                return None
+            total += count * rate
+            billed_otherwise.add(token_class)
+            has_units = True
+        if not table or (table.bills_other_units and not usage.total_tokens and not has_units):
+            return None
         for token_class in TOKEN_CLASSES:
             count = getattr(usage, token_class)
-            if not count:
+            if not count or token_class in billed_otherwise:
                 continue
-            rate = table.rate(token_class, prompt_tokens)
+            rate = table.rate(token_class, prompt_tokens, extras.tier)
             if rate is None:
                 return None
             total += count * rate
@@ -106,14 +114,21 @@ class Cost:
     version: str = ""
 
 
-def cost_of(usage: Usage, choice: Choice) -> Cost:
-    """The cost of `usage` at the chosen price; what that price does not tell is unpriced."""
+def cost_of(usage: Usage, choice: Choice, extras: Extras = NO_EXTRAS) -> Cost:
+    """The cost of `usage` at the chosen price; what that price does not tell is unpriced.
+
+    A provider's own bill (`extras.cost_usd`) goes before the price file and before nothing, for it is what will be
+    paid; never before a price that the user gave.
+    """
+    price = choice.price
+    if extras.cost_usd is not None and (price is None or price.source == "file"):
+        return Cost(to_nano_usd(extras.cost_usd), CostSource.PROVIDER)
     if choice.cost_source is CostSource.LOCAL:
         return Cost(0, CostSource.LOCAL)
-    amount = cost_nano_usd(usage, choice.price) if choice.price else None
-    if amount is None or choice.price is None:
+    amount = cost_nano_usd(usage, price, extras) if price else None
+    if amount is None or price is None:
         return Cost(None, CostSource.UNPRICED)
-    return Cost(amount, choice.cost_source, choice.price.version)
+    return Cost(amount, choice.cost_source, price.version)
 
 
 Lookup = Callable[[str], Price | None]

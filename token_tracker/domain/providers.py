@@ -47,7 +47,8 @@ class Provider:
     `api_base` follows LiteLLM: OpenAI-compatible ones end before `/chat/completions`, Anthropic's before
     `/v1/messages`, Ollama's before `/v1`; None where a deployment must name one. `direct` are the formats that the
     gateway forwards itself; everything else goes through the LiteLLM child. `rejects_usage_option`: its chat answers
-    `stream_options.include_usage` with an error, and counts streams without being asked.
+    `stream_options.include_usage` with an error, and counts streams without being asked. `reports_cost`: its usage says
+    what the call costs the user, in US dollars.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Provider:
     direct: frozenset[WireFormat]
     self_hosted: bool = False
     rejects_usage_option: bool = False
+    reports_cost: bool = False
 
 
 _ALL = (
@@ -64,11 +66,11 @@ _ALL = (
     Provider("groq", "GROQ_API_KEY", "https://api.groq.com/openai/v1", _CHAT | _HEARING | {WireFormat.SPEECH}),
     Provider("mistral", "MISTRAL_API_KEY", "https://api.mistral.ai/v1", _CHAT_EMBEDDINGS, rejects_usage_option=True),
     Provider("deepseek", "DEEPSEEK_API_KEY", "https://api.deepseek.com/v1", _CHAT),
-    Provider("openrouter", "OPENROUTER_API_KEY", "https://openrouter.ai/api/v1", _WITH_COMPLETIONS),
+    Provider("openrouter", "OPENROUTER_API_KEY", "https://openrouter.ai/api/v1", _WITH_COMPLETIONS, reports_cost=True),
     Provider("together_ai", "TOGETHERAI_API_KEY", "https://api.together.xyz/v1", _TOGETHER),
     Provider("fireworks_ai", "FIREWORKS_AI_API_KEY", "https://api.fireworks.ai/inference/v1", _WITH_COMPLETIONS),
-    Provider("xai", "XAI_API_KEY", "https://api.x.ai/v1", _CHAT | {WireFormat.IMAGES}),
-    Provider("perplexity", "PERPLEXITYAI_API_KEY", "https://api.perplexity.ai", _CHAT),
+    Provider("xai", "XAI_API_KEY", "https://api.x.ai/v1", _CHAT | {WireFormat.IMAGES}, reports_cost=True),
+    Provider("perplexity", "PERPLEXITYAI_API_KEY", "https://api.perplexity.ai", _CHAT, reports_cost=True),
     Provider("deepinfra", "DEEPINFRA_API_KEY", "https://api.deepinfra.com/v1/openai", _WITH_COMPLETIONS),
     Provider("cerebras", "CEREBRAS_API_KEY", "https://api.cerebras.ai/v1", _CHAT | {WireFormat.COMPLETIONS}),
     Provider("nvidia_nim", "NVIDIA_NIM_API_KEY", "https://integrate.api.nvidia.com/v1", _CHAT_EMBEDDINGS),

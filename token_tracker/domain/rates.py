@@ -1,16 +1,21 @@
-"""Which rate a token class is billed at: LiteLLM's field names, their long-context tiers, and what stands in for a
-rate that a price does not name."""
+"""Which rate a token class or another unit is billed at: LiteLLM's field names, their long-context and service tiers,
+and what stands in for a rate that a price does not name."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
+
+from token_tracker.domain.extras import Extras, ServiceTier
+from token_tracker.domain.usage import Usage
 
 INPUT = "input_cost_per_token"
 OUTPUT = "output_cost_per_token"
 OUTPUT_IMAGE = "output_cost_per_image_token"
+REASONING = "output_cost_per_reasoning_token"
 CACHE_WRITE = "cache_creation_input_token_cost"
+SEARCH = "search_context_cost_per_query"
 
 # For each token class the fields to ask, the first that the price names being the rate:
 # - a cached read or write without a rate of its own is ordinary input: who publishes no cache price gives no discount;
@@ -26,55 +31,124 @@ CHAINS: Mapping[str, tuple[str, ...]] = {
     "input_audio_tokens": ("input_cost_per_audio_token", INPUT),
     "input_image_tokens": ("input_cost_per_image_token", INPUT),
     "output_tokens": _OUTPUT_CHAIN,
-    "reasoning_tokens": ("output_cost_per_reasoning_token", *_OUTPUT_CHAIN),
+    "reasoning_tokens": (REASONING, *_OUTPUT_CHAIN),
     "output_audio_tokens": ("output_cost_per_audio_token", *_OUTPUT_CHAIN),
     "output_image_tokens": (OUTPUT_IMAGE, OUTPUT),
 }
+_STAND_IN = frozenset((INPUT, OUTPUT, "cache_read_input_token_cost", CACHE_WRITE, REASONING))
 TOKEN_FIELDS = frozenset(field for chain in CHAINS.values() for field in chain)
-_TIER = re.compile(r"(?P<field>\w+)_above_(?P<amount>\d+)(?P<thousands>k?)_tokens")
+
+# For each other unit the fields to ask (LiteLLM names what is paid for a made image or a heard second as input or as
+# output, never as two fees), and the token class that counts the same thing and so is not billed beside it.
+_UNITS: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "characters": (("input_cost_per_character",), "input_tokens"),
+    "images": (("output_cost_per_image", "input_cost_per_image"), "output_image_tokens"),
+    "seconds": (("output_cost_per_second", "input_cost_per_second"), "input_audio_tokens"),
+    "queries": (("input_cost_per_query",), ""),
+}
+SEARCH_SIZES = ("low", "medium", "high")
+SEARCH_FIELDS = tuple(f"{SEARCH}_{size}" for size in SEARCH_SIZES)
+UNIT_FIELDS = frozenset(field for fields, _ in _UNITS.values() for field in fields) | frozenset(SEARCH_FIELDS)
+SERVICE_SUFFIX = "(?:_(?P<service>" + "|".join(tier for tier in ServiceTier if tier) + "))?"
+_NAME = re.compile(r"(?P<field>\w+?)(?:_above_(?P<amount>\d+)(?P<thousands>k?)_tokens)?" + SERVICE_SUFFIX)
 _NO_TIER = -1  # every prompt has more tokens than this
+_Tiers = dict[str, dict[int, Decimal]]
 
 
 class RateTable:
-    """The token rates of one price, ready to be asked.
+    """The rates of one price, ready to be asked.
 
     A tier (`<field>_above_<N>k_tokens`, or `_above_<N>_tokens`) holds for all tokens of a call whose whole prompt,
     cached or not, has more than N tokens; the highest such tier that names the field wins. A field without that tier
     keeps its lower rate, as LiteLLM computes it.
+
+    A service tier (`…_priority`, `…_flex`) replaces the rates that it names and leaves the others; reasoning follows
+    the output. Batches are a price list of their own: what it does not name is not known, and a class whose own
+    ordinary rate has no counterpart there (images, audio, 1-hour writes) is not sold at the price of text.
     """
 
-    __slots__ = ("_tiers", "bills_other_units")
+    __slots__ = ("_services", "_units", "bills_other_units")
 
     def __init__(self, rates: Mapping[str, Decimal]) -> None:
         """Raises ValueError for a rate that is negative or not a number."""
-        self._tiers: dict[str, list[tuple[int, Decimal]]] = {}
+        named: dict[ServiceTier, _Tiers] = {ServiceTier.STANDARD: {}}
+        self._units: dict[str, Decimal] = {}
         self.bills_other_units = False  # per image, second, character, …: something that token counts do not tell
         for name, rate in rates.items():
             if not rate.is_finite() or rate < 0:
                 raise ValueError(f"{name} is {rate}: a rate is a number, 0 or more")
-            field, above = _split_tier(name)
+            field, above, service = _split(name)
             if field in TOKEN_FIELDS:
-                self._tiers.setdefault(field, []).append((above, rate))
-            elif rate and "token" not in name:
+                named.setdefault(service, {}).setdefault(field, {})[above] = rate
+            elif name in UNIT_FIELDS:
+                self._units[name] = rate
+            if rate and "token" not in name and name not in SEARCH_FIELDS:
                 self.bills_other_units = True
-        for tiers in self._tiers.values():
-            tiers.sort(reverse=True)
+        standard = named[ServiceTier.STANDARD]
+        self._services = {service: _sorted(_list(service, standard, fields)) for service, fields in named.items()}
 
     def __bool__(self) -> bool:
-        """Whether any token rate is named at all."""
-        return bool(self._tiers)
+        """Whether any rate that a call can be billed at is named; a search alone is no call."""
+        return any(self._services.values()) or not self._units.keys() <= set(SEARCH_FIELDS)
 
-    def rate(self, token_class: str, prompt_tokens: int) -> Decimal | None:
+    def rate(self, token_class: str, prompt_tokens: int, service: ServiceTier = ServiceTier.STANDARD) -> Decimal | None:
         """USD per token of `token_class` in a call with `prompt_tokens` in all; None if nothing names or implies it."""
+        fields = self._services.get(service)
+        if fields is None:
+            fields = {} if service is ServiceTier.BATCH else self._services[ServiceTier.STANDARD]
         for field in CHAINS[token_class]:
-            for above, rate in self._tiers.get(field, ()):
+            tiers = fields.get(field)
+            if tiers is None:
+                continue
+            if not tiers:
+                return None
+            for above, rate in tiers:
                 if prompt_tokens > above:
                     return rate
         return None
 
+    def units(self, usage: Usage, extras: Extras) -> Iterator[tuple[Decimal | int, Decimal | None, str]]:
+        """Each unit that is no token: how many, USD for one, and the token class that is not billed beside it ('' for
+        none). The rate is None if the price has none and no token counts the same thing."""
+        for unit, (names, token_class) in _UNITS.items():
+            count = getattr(extras, unit)
+            # An image that was counted in tokens too is billed by them: they tell its size and quality.
+            if not count or (unit == "images" and usage.completion_tokens):
+                continue
+            rates = [self._units[name] for name in names if name in self._units]
+            if rates:
+                yield count, next(filter(None, rates), rates[0]), token_class
+            elif not usage.total_tokens:
+                yield count, None, ""
+        if extras.searches:
+            yield extras.searches, self._units.get(f"{SEARCH}_{extras.search_size}"), ""
 
-def _split_tier(name: str) -> tuple[str, int]:
-    match = _TIER.fullmatch(name)
+
+def _split(name: str) -> tuple[str, int, ServiceTier]:
+    match = _NAME.fullmatch(name)
     if match is None:
-        return name, _NO_TIER
-    return match["field"], int(match["amount"]) * (1000 if match["thousands"] else 1)
+        return name, _NO_TIER, ServiceTier.STANDARD
+    above = _NO_TIER if match["amount"] is None else int(match["amount"]) * (1000 if match["thousands"] else 1)
+    return match["field"], above, ServiceTier(match["service"] or "")
+
+
+def field_of(name: str) -> str:
+    """A rate's field without its long-context and service tiers: `input_cost_per_token` for the name
+    `input_cost_per_token_above_272k_tokens_priority`."""
+    return _split(name)[0]
+
+
+def _list(service: ServiceTier, standard: _Tiers, fields: _Tiers) -> _Tiers:
+    """All rates of a service tier that names `fields`; one without amounts is a field that nothing stands in for."""
+    if service is ServiceTier.STANDARD:
+        return fields
+    if service is ServiceTier.BATCH:
+        return {name: {} for name in standard.keys() - _STAND_IN} | fields
+    merged = {name: standard.get(name, {}) | fields.get(name, {}) for name in standard.keys() | fields.keys()}
+    if OUTPUT in fields and REASONING not in fields:
+        merged.pop(REASONING, None)
+    return merged
+
+
+def _sorted(fields: _Tiers) -> dict[str, list[tuple[int, Decimal]]]:
+    return {name: sorted(tiers.items(), reverse=True) for name, tiers in fields.items()}

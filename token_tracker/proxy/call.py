@@ -8,7 +8,9 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from token_tracker.domain.extras import Extras
 from token_tracker.domain.pricing import Choice, Cost, CostSource, cost_of
+from token_tracker.domain.providers import PROVIDERS
 from token_tracker.domain.usage import NO_USAGE, TOKEN_CLASSES, EndReason, Usage, UsageSource
 from token_tracker.proxy.books.records import Awaiting, End, Open, Subject
 from token_tracker.proxy.dialects.base import Dialect, Reading, Request, Uncounted
@@ -98,9 +100,24 @@ class Attempt:
         return self.row(reason, status, usage, source, self.cost(usage, source))
 
     def cost(self, usage: Usage, source: UsageSource) -> Cost:
-        if source is not UsageSource.NONE:
-            return cost_of(usage, self.price)
-        return no_cost(self.price) if self.is_free else uncounted_cost(self.price)
+        if source is UsageSource.NONE and self.is_free:
+            return no_cost(self.price)
+        extras = self.extras(source)
+        if source is UsageSource.NONE and not extras.has_units:
+            return uncounted_cost(self.price)
+        return cost_of(usage, self.price, extras)
+
+    def extras(self, source: UsageSource) -> Extras:
+        """What is billed beside the tokens; a bill only from a provider that is known to send one, with its last
+        count."""
+        extras, characters = self.reading.extras, self.request.characters
+        if characters:
+            extras = replace(extras, characters=characters)
+        if extras.cost_usd is None:
+            return extras
+        provider = PROVIDERS.get(self.target.deployment.provider)
+        is_bill = source is UsageSource.PROVIDER and provider is not None and provider.reports_cost
+        return extras if is_bill else replace(extras, cost_usd=None)
 
     def row(self, reason: EndReason, status: int, usage: Usage, source: UsageSource, cost: Cost) -> End:
         return End(

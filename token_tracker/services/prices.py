@@ -14,7 +14,7 @@ from token_tracker.database.models import PriceRow, SystemState
 from token_tracker.domain.pricing import version_of
 
 _STATE = "price_file"
-_READING = 1  # raise it when `load_rates` reads a file differently, so that the same file is imported anew
+_READING = 2  # raise it when `load_rates` reads a file differently, so that the same file is imported anew
 
 
 def import_file(session: Session, *, at: datetime, path: Path | None = None) -> int:

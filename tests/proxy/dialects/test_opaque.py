@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.proxy.dialects.streams import DONE, event, run
+from token_tracker.domain.extras import NO_EXTRAS, Extras
 from token_tracker.domain.usage import Usage
 from token_tracker.proxy.dialects import ROUTES
 from token_tracker.proxy.dialects.base import Reading
@@ -45,7 +46,8 @@ IMAGE_READ = Usage(input_tokens=10, input_image_tokens=20, output_image_tokens=2
 def test_usage_of_a_whole_answer_is_read(path: str, usage: Any, expected: Usage | None) -> None:
     body = json.dumps({"data": [{"embedding": [0.5, -1e-9]}], "usage": usage}).encode()
     reading = ROUTES[path].dialect.read_body(body)
-    assert reading == Reading(expected, expected is not None, saw_end=True)
+    extras = Extras(images=1) if path == IMAGES else NO_EXTRAS
+    assert reading == Reading(expected, expected is not None, saw_end=True, extras=extras)
 
 
 def test_audio_gives_an_empty_reading() -> None:

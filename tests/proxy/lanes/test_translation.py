@@ -32,6 +32,7 @@ def models(provider: FakeProvider) -> dict[str, tuple[Deployment, ...]]:
 
     nowhere = f"http://127.0.0.1:{free_port()}/v1"
     image_rates = {**RATES, "output_cost_per_image_token": Decimal("0.00001")}
+    by_second = {"output_cost_per_video_per_second": Decimal("0.001")}
     every = [
         at("claude", "fake-plain", "anthropic"),
         at("claude-cached", "fake-cached", "anthropic"),
@@ -43,6 +44,7 @@ def models(provider: FakeProvider) -> dict[str, tuple[Deployment, ...]]:
         at("gpt-gone", "m", api_base=nowhere),
         at("tts-1", "tts-1", rates=None, lane="litellm"),
         at("tts-own-price", "tts-1", rates={"input_cost_per_character": Decimal("0.001")}, lane="litellm"),
+        at("tts-second-price", "tts-1", rates=by_second, lane="litellm"),
         at("tts-token-price", "tts-1", lane="litellm"),
         at("dall-e-unpriced", "fake-dall-e", rates=None, lane="litellm"),
         at("gpt-image-1", "fake-gpt-image", rates=image_rates, lane="litellm"),
@@ -156,8 +158,14 @@ def test_speech_costs_what_only_the_callback_knows(lane: Lane) -> None:
     assert row.latency_ms < 5000
 
 
+def test_speech_at_a_price_for_characters_is_counted_by_the_request(lane: Lane) -> None:
+    answer = lane.openai.audio.speech.with_raw_response.create(model="tts-own-price", voice="alloy", input="hello you")
+    row = lane.row(answer.headers["x-tt-request-id"])
+    assert (row.cost_source, row.cost_nano_usd) == ("priced", 9 * 1_000_000)
+
+
 def test_a_price_of_the_users_own_that_cannot_be_counted_is_not_replaced_by_litellms(lane: Lane) -> None:
-    answer = lane.openai.audio.speech.with_raw_response.create(model="tts-own-price", voice="alloy", input="hello")
+    answer = lane.openai.audio.speech.with_raw_response.create(model="tts-second-price", voice="alloy", input="hello")
     row = lane.row(answer.headers["x-tt-request-id"])
     assert (row.cost_source, row.cost_nano_usd) == ("unpriced", None)
 

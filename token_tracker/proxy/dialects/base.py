@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from token_tracker.domain.extras import NO_EXTRAS, Extras
 from token_tracker.domain.providers import WireFormat
 from token_tracker.domain.usage import Usage
 from token_tracker.proxy.dialects.forms import Form
@@ -50,6 +51,7 @@ class Request:
     output_bound: int | None  # the client's own maximum of output tokens, if any
     original: bytes = b""  # what is sent if nothing is edited
     form: Form | None = None
+    characters: int = 0  # of a text to be spoken: what many such models bill
 
 
 @dataclass(slots=True)
@@ -68,6 +70,7 @@ class Reading:
     output_bytes: int = 0
     saw_end: bool = False  # the dialect's terminal event was seen (an error event where that ends a stream)
     error: bool = False  # the answer carried an error, whatever its status
+    extras: Extras = NO_EXTRAS  # what is billed beside the tokens
 
 
 @dataclass(frozen=True, slots=True)

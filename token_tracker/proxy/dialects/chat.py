@@ -11,6 +11,7 @@ from token_tracker.proxy.dialects.base import NO_ENVELOPE, Envelope, Reading, Re
 from token_tracker.proxy.dialects.chat_stream import ChatObserver, spoken_bytes
 from token_tracker.proxy.dialects.counts import inclusive_usage
 from token_tracker.proxy.dialects.estimates import tokens_of_fields
+from token_tracker.proxy.dialects.extras import extras_of
 from token_tracker.proxy.dialects.facts import facts, objects, text_bytes, whole_answer
 
 _ASK = b'{"include_usage":true}'
@@ -48,8 +49,9 @@ class Chat:
         return top.join(fields)
 
     def read_body(self, body: bytes) -> Reading:
-        known = facts(body, "id", "usage", "x_groq", "error")
-        reading = whole_answer(known, inclusive_usage(known.get("usage")) or _elsewhere(body, known))
+        known = facts(body, "id", "usage", "service_tier", "x_groq", "error")
+        extras = extras_of(known.get("usage"), known.get("service_tier"))
+        reading = whole_answer(known, inclusive_usage(known.get("usage")) or _elsewhere(body, known), extras)
         if reading.usage is None:
             reading.output_bytes = sum(spoken_bytes(message) for message in _messages(body))
         return reading

@@ -9,6 +9,7 @@ import msgspec
 
 from token_tracker.domain.usage import Usage
 from token_tracker.proxy.dialects.counts import inclusive_usage
+from token_tracker.proxy.dialects.extras import extras_of
 from token_tracker.proxy.dialects.facts import UNREADABLE, facts, identifier, text_bytes
 from token_tracker.proxy.dialects.sse import PREAMBLE, Fate, SseObserver, payload
 
@@ -26,6 +27,7 @@ class _Chunk(msgspec.Struct, gc=False):
     usage: Any = None
     x_groq: Any = None
     error: Any = None
+    service_tier: Any = None
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
@@ -34,13 +36,14 @@ _decode = msgspec.json.Decoder(_Chunk).decode
 class ChatObserver(SseObserver):
     """`keeps_usage`: the client asked for the usage chunk itself, so it stays in the stream."""
 
-    __slots__ = ("_has_finished", "_keeps_usage", "_running")
+    __slots__ = ("_has_finished", "_keeps_usage", "_running", "_tier")
 
     def __init__(self, keeps_usage: bool) -> None:
         super().__init__()
         self._keeps_usage = keeps_usage
         self._running: set[Any] = set()  # choices without a finish_reason yet
         self._has_finished = False
+        self._tier: Any = None
 
     def _looks_ordinary(self, beginning: bytes) -> bool:
         return (_NOT_DONE if self._keeps_usage else _HAS_CHOICES).match(beginning) is not None
@@ -65,9 +68,12 @@ class ChatObserver(SseObserver):
         has_finished, choice_usage = self._read_choices(choices) if choices else (False, None)
         if chunk.error is not None:
             reading.error = True
+        if chunk.service_tier is not None:
+            self._tier = chunk.service_tier
         usage = inclusive_usage(chunk.usage) or choice_usage or _groq_usage(chunk.x_groq)
         if usage is None:
             return Fate.PASS
+        reading.extras = extras_of(chunk.usage, self._tier)
         reading.usage = usage  # counts are cumulative where they come more than once: the last one stands
         reading.is_final = not choices or has_finished
         is_extra = not choices and not self._keeps_usage and chunk.error is None and chunk.usage is not None

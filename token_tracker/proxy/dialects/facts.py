@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from token_tracker.domain.extras import NO_EXTRAS, Extras
 from token_tracker.domain.usage import Usage
 from token_tracker.proxy.dialects.base import Reading
 
@@ -16,6 +17,7 @@ UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueErr
 
 _split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _any = msgspec.json.Decoder().decode
+_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def facts(raw: bytes, *names: str) -> dict[str, Any]:
@@ -44,6 +46,14 @@ def _lenient(raw: bytes) -> Any:
         return None
 
 
+def items(raw: bytes, name: str) -> int:
+    """How long the list `name` of the JSON object `raw` is, whatever is in it; 0 if it is none."""
+    try:
+        return len(_items(_split(raw)[name]))
+    except (KeyError, *UNREADABLE):
+        return 0
+
+
 def text_bytes(*values: Any) -> int:
     """The UTF-8 length of those values that are strings."""
     total = 0
@@ -58,10 +68,11 @@ def objects(value: Any) -> list[dict[str, Any]]:
     return [item for item in value if type(item) is dict] if type(value) is list else []
 
 
-def whole_answer(known: dict[str, Any], usage: Usage | None) -> Reading:
+def whole_answer(known: dict[str, Any], usage: Usage | None, extras: Extras = NO_EXTRAS) -> Reading:
     """The reading of a body whose `id` and `error` are in `known`; an empty one if nothing of it could be read."""
     error = known.get("error") is not None
-    return Reading(usage, usage is not None, identifier(known.get("id")), saw_end=bool(known), error=error)
+    upstream_id = identifier(known.get("id"))
+    return Reading(usage, usage is not None, upstream_id, saw_end=bool(known), error=error, extras=extras)
 
 
 def identifier(value: Any) -> str:

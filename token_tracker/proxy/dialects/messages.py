@@ -9,6 +9,7 @@ from token_tracker.proxy.dialects import fields as top
 from token_tracker.proxy.dialects.base import NO_ENVELOPE, Envelope, Reading, Request, Uncounted
 from token_tracker.proxy.dialects.counts import exclusive_usage
 from token_tracker.proxy.dialects.estimates import tokens_of_fields
+from token_tracker.proxy.dialects.extras import extras_of
 from token_tracker.proxy.dialects.facts import facts, identifier, objects, text_bytes, whole_answer
 from token_tracker.proxy.dialects.named_stream import NamedObserver
 
@@ -43,7 +44,7 @@ class Messages:
 
     def read_body(self, body: bytes) -> Reading:
         known = facts(body, "id", "usage", "error")
-        reading = whole_answer(known, exclusive_usage(known.get("usage")))
+        reading = whole_answer(known, exclusive_usage(known.get("usage")), extras_of(known.get("usage")))
         if reading.usage is None:
             reading.output_bytes = sum(map(_block_bytes, objects(facts(body, "content").get("content"))))
         return reading
@@ -104,4 +105,5 @@ class MessagesObserver(NamedObserver):
             return
         self._counts.update({name: value for name, value in usage.items() if value is not None})
         self.reading.usage = exclusive_usage(self._counts)
+        self.reading.extras = extras_of(self._counts)
         self.reading.is_final = is_final and self.reading.usage is not None

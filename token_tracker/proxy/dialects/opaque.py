@@ -12,9 +12,11 @@ from token_tracker.proxy.dialects import fields as top
 from token_tracker.proxy.dialects.base import NO_ENVELOPE, Envelope, Reading, Request, Uncounted
 from token_tracker.proxy.dialects.counts import inclusive_usage
 from token_tracker.proxy.dialects.estimates import tokens_of_fields
-from token_tracker.proxy.dialects.facts import facts, whole_answer
+from token_tracker.proxy.dialects.extras import extras_of
+from token_tracker.proxy.dialects.facts import facts, items, whole_answer
 from token_tracker.proxy.dialects.named_stream import NamedObserver
 
+_PICTURES = (WireFormat.IMAGES, WireFormat.IMAGE_EDITS, WireFormat.IMAGE_VARIATIONS)
 _ERROR = frozenset(("error",))
 _ORDINARY = ("image_generation.partial", "image_edit.partial", "speech.audio.delta", "transcript.text.delta")
 UsageReader = Callable[[Any], Usage | None]
@@ -51,14 +53,18 @@ class Opaque:
             metadata="",
             output_bound=None,
             original=original,
+            characters=len(top.text_of(fields.get("input"))) if self.wire is WireFormat.SPEECH else 0,
         )
 
     def outgoing(self, request: Request, *, model: str, meter_stream: bool) -> bytes:
         return top.with_model(request, model)
 
     def read_body(self, body: bytes) -> Reading:
-        known = facts(body, "id", "usage", "error")
-        return whole_answer(known, self._usage_of(known.get("usage")))
+        known = facts(body, "id", "usage", "service_tier", "error")
+        extras = extras_of(known.get("usage"), known.get("service_tier"))
+        if self.wire in _PICTURES:
+            extras = replace(extras, images=items(body, "data"))
+        return whole_answer(known, self._usage_of(known.get("usage")), extras)
 
     def observer(self, request: Request) -> OpaqueObserver:
         return self.observing(top.bound_of(request.fields, "n") or 1)
@@ -87,9 +93,10 @@ class OpaqueObserver(NamedObserver):
             reading.error = True
         elif kind in self._last_events:
             self._saw_last = True
-            usage = self._usage_of(facts(data, "usage").get("usage"))
+            counted = facts(data, "usage").get("usage")
+            usage = self._usage_of(counted)
             if usage is not None:
-                reading.usage, reading.is_final = usage, True
+                reading.usage, reading.is_final, reading.extras = usage, True, extras_of(counted)
 
     def _closed(self, is_clean: bool) -> None:
         self.reading.saw_end = is_clean and self._saw_last

@@ -6,6 +6,7 @@ from token_tracker.domain.providers import WireFormat
 from token_tracker.domain.usage import Usage
 from token_tracker.proxy.dialects.base import Reading
 from token_tracker.proxy.dialects.counts import count, inclusive_usage, members
+from token_tracker.proxy.dialects.extras import extras_of
 from token_tracker.proxy.dialects.facts import facts, whole_answer
 from token_tracker.proxy.dialects.opaque import Opaque
 
@@ -16,12 +17,13 @@ class Rerank(Opaque):
 
     def read_body(self, body: bytes) -> Reading:
         known = facts(body, "id", "usage", "meta", "error")
-        usage = inclusive_usage(known.get("usage"), is_input_only=True)
+        usage, extras = inclusive_usage(known.get("usage"), is_input_only=True), extras_of(known.get("usage"))
         if usage is None and isinstance(known.get("meta"), dict):
             billed = members(known["meta"], "billed_units")
-            total = None if count(billed.get("search_units")) else count(billed.get("total_tokens"))
+            extras = extras_of(billed)
+            total = None if extras.queries else count(billed.get("total_tokens"))
             usage = None if total is None else Usage(input_tokens=total)
-        return whole_answer(known, usage)
+        return whole_answer(known, usage, extras)
 
 
 RERANK = Rerank(WireFormat.RERANK, ("query", "documents"), frozenset(), inclusive_usage)

@@ -9,6 +9,7 @@ from token_tracker.proxy.dialects import fields as top
 from token_tracker.proxy.dialects.base import NO_ENVELOPE, Envelope, Reading, Request, Uncounted
 from token_tracker.proxy.dialects.counts import inclusive_usage
 from token_tracker.proxy.dialects.estimates import tokens_of_fields
+from token_tracker.proxy.dialects.extras import SEARCH_CALL, SEARCH_FIELDS, extras_of_response
 from token_tracker.proxy.dialects.facts import facts, identifier, objects, text_bytes, whole_answer
 from token_tracker.proxy.dialects.named_stream import NamedObserver
 
@@ -41,8 +42,9 @@ class Responses:
         return top.with_model(request, model)
 
     def read_body(self, body: bytes) -> Reading:
-        known = facts(body, "id", "usage", "error")
-        reading = whole_answer(known, inclusive_usage(known.get("usage")))
+        searched = SEARCH_FIELDS if SEARCH_CALL in body else ()
+        known = facts(body, "id", "usage", "service_tier", "error", *searched)
+        reading = whole_answer(known, inclusive_usage(known.get("usage")), extras_of_response(known))
         if reading.usage is None:
             reading.output_bytes = sum(map(_item_bytes, objects(facts(body, "output").get("output"))))
         return reading
@@ -86,3 +88,4 @@ class ResponsesObserver(NamedObserver):
         usage = inclusive_usage(response.get("usage"))
         if usage is not None:
             reading.usage, reading.is_final = usage, kind in _ENDS
+            reading.extras = extras_of_response(response)

@@ -43,7 +43,7 @@ async def complete_later(
     try:
         _write(journal, attempt, end, evidence)
     except JournalUnavailable:
-        log.error("the evidence of call %s could not be written; its row keeps the estimate", attempt.id)
+        log.error("the evidence of call %s could not be written; its row stays without it", attempt.id)
 
 
 def _write(journal: Journal, attempt: Attempt, end: End, evidence: EvidenceLike | None) -> None:
@@ -51,7 +51,7 @@ def _write(journal: Journal, attempt: Attempt, end: End, evidence: EvidenceLike 
     try:
         journal.end(end if evidence is None else _completed(attempt, end, evidence))
     except (ArithmeticError, ValueError):
-        log.exception("the evidence of call %s could not be used; its row keeps the estimate", attempt.id)
+        log.exception("the evidence of call %s could not be used; its row stays without it", attempt.id)
         journal.end(end)
 
 
@@ -74,7 +74,10 @@ def _completed(attempt: Attempt, end: End, evidence: EvidenceLike) -> End:
 def _cost(attempt: Attempt, usage: Usage, evidence: EvidenceLike) -> Cost:
     """Ours where it can count what was consumed. LiteLLM's, from the same price file, where that lists other units
     (characters, images) or nothing; never against a price of the user's own, which LiteLLM does not know."""
-    cost = uncounted_cost(attempt.price) if evidence.usage is None else attempt.cost(usage, UsageSource.PROVIDER)
+    cost = attempt.cost(usage, UsageSource.PROVIDER)
+    has_count = evidence.usage is not None or attempt.extras(UsageSource.PROVIDER).has_units
+    if cost.source is CostSource.PRICED and not has_count:
+        cost = uncounted_cost(attempt.price)
     price = attempt.price.price
     is_users_own = price is not None and price.source != "file"
     if cost.source is CostSource.UNPRICED and evidence.cost_usd is not None and not is_users_own:
