@@ -32,6 +32,19 @@ def failed(failure: Failure) -> list[tuple[bytes, bytes]]:
     return [(b"content-type", b"application/json"), (FAILURE_HEADER.encode(), to_header(failure))]
 
 
+def test_litellms_own_fields_are_taken_out() -> None:
+    body = b'{"input_tokens":7,"litellm_count_source":"token_count_model","litellm_count_model":"m"}'
+    assert restorer(WireFormat.COUNT_TOKENS).answer_body(body) == b'{"input_tokens":7}'
+
+
+def test_a_completion_that_says_nothing_says_an_empty_text() -> None:
+    event = (
+        b'data: {"object":"text_completion","model":"openai/gpt-4o","choices":[{"finish_reason":"stop","index":0}]}\n\n'
+    )
+    [choice] = json.loads(restorer(WireFormat.COMPLETIONS).feed(event)[6:])["choices"]
+    assert choice == {"text": "", "finish_reason": "stop", "index": 0}
+
+
 def test_the_client_sees_the_model_name_it_sent() -> None:
     body = json.loads(restorer().answer_body(b'{"id":"c","model":"openai/gpt-4o","x":[1.50,"\\u00e9"]}'))
     assert body == {"id": "c", "model": "mine", "x": [1.5, "é"]}

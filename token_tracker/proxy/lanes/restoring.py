@@ -168,6 +168,8 @@ class Restorer:
     # Shared
 
     def _restore(self, fields: dict[str, msgspec.Raw]) -> None:
+        for name in [name for name in fields if name.startswith("litellm_")]:
+            del fields[name]
         if "model" in fields:
             fields["model"] = msgspec.Raw(self._new_model)
         if self._wire is WireFormat.RESPONSES and "id" in fields:
