@@ -96,7 +96,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class NewestCall:
-    """A row of the table. `model`: what was asked for → what that stood for. `cost_nano_usd` None: no price is known."""
+    """A row of the table. `model`: what was asked for → what it stood for. `cost_nano_usd` None: no price is known."""
 
     id: str
     time: str
