@@ -84,7 +84,7 @@ class Attempt:
             return NO_USAGE, UsageSource.NONE
         reading = self.reading
         if reading.usage is not None and reading.is_final:
-            return reading.usage, UsageSource.PROVIDER
+            return reading.usage, UsageSource.ESTIMATED if reading.is_estimate else UsageSource.PROVIDER
         seen_tokens = -(-reading.output_bytes // BYTES_PER_TOKEN)
         if reading.usage is not None:
             unseen = max(0, seen_tokens - reading.usage.completion_tokens)
