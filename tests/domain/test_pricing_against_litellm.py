@@ -95,6 +95,7 @@ def ours(case: Case, price: Price | None) -> int | None:
 def theirs(asked: list[Case], home: Path) -> list[tuple[str | None, float | None]]:
     """`home`: where LiteLLM may make the directories that it makes for some providers."""
     environ = {"HOME": str(home), "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "CRITICAL"}
+    environ["LEMONADE_API_BASE"] = "http://127.0.0.1:9"  # else it asks whoever listens on port 8000 about its models
     done = subprocess.run(
         [sys.executable, str(CHILD)],
         input="".join(json.dumps(asdict(case)) + "\n" for case in asked),

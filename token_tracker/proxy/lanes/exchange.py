@@ -29,6 +29,7 @@ from token_tracker.proxy.deadline import Deadline, Phase
 from token_tracker.proxy.dialects.base import StreamObserver
 from token_tracker.proxy.errors import refuse
 from token_tracker.proxy.lanes.answers import answer, remainder
+from token_tracker.proxy.lanes.failures import UnreadableAnswer
 from token_tracker.proxy.lanes.late import EvidenceSource, complete_later
 
 UPSTREAM_ERRORS = (aiohttp.ClientError, OSError, asyncio.IncompleteReadError)
@@ -47,7 +48,9 @@ class UpstreamRequest:
 
 class Shaper(Protocol):
     """What makes one translated answer the client's: undoes the traces of the process in between. The direct lane has
-    none and changes nothing."""
+    none and changes nothing. `usage_is_estimate`: the process in between counted where the upstream did not."""
+
+    usage_is_estimate: bool
 
     def answer_status(self, status: int, headers: Iterable[tuple[bytes, bytes]] = ()) -> int: ...
 
@@ -156,6 +159,7 @@ class Exchange:
         if attempt.is_booked:
             return None
         attempt.is_booked = True
+        attempt.reading.is_estimate |= self.shaper is not None and self.shaper.usage_is_estimate
         end = attempt.end_record(reason, attempt.status or (0 if self.client.gone else our_status))
         if not self._is_awaited(reason):
             self.floor.journal.end(end)
@@ -185,6 +189,9 @@ class Exchange:
             await self._interrupted(phase)
         except JournalUnavailable:
             await self._give_up(journal_unavailable())
+        except UnreadableAnswer:
+            self.book(EndReason.UPSTREAM_ERROR, 502)
+            await self._give_up(upstream_unreadable(self.attempt.request.model))
         except UPSTREAM_ERRORS:
             await self._broken()
         except Exception:  # a fault of ours, which the caller reports: the call has its row all the same
@@ -262,6 +269,15 @@ def upstream_broke(model: str) -> Refusal:
         "upstream_unreachable",
         f"The upstream of '{model}' closed the connection before its answer was complete. "
         "It may have been billed; the call is in the ledger.",
+    )
+
+
+def upstream_unreadable(model: str) -> Refusal:
+    return Refusal(
+        502,
+        "upstream_unreachable",
+        f"The upstream of '{model}' sent a success that could not be translated. It may have been billed; the call is "
+        "in the ledger.",
     )
 
 
