@@ -92,7 +92,10 @@ def ours(case: Case, price: Price | None) -> int | None:
     return None if price is None else cost_nano_usd(usage, price, Extras(tier=tier, **units))
 
 
-def theirs(asked: list[Case]) -> list[tuple[str | None, float | None]]:
+def theirs(asked: list[Case], home: Path) -> list[tuple[str | None, float | None]]:
+    """`home`: where LiteLLM may make the directories that it makes for some providers."""
+    environ = {"HOME": str(home), "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "CRITICAL"}
+    environ["LEMONADE_API_BASE"] = "http://127.0.0.1:9"  # else it asks whoever listens on port 8000 about its models
     done = subprocess.run(
         [sys.executable, str(CHILD)],
         input="".join(json.dumps(asdict(case)) + "\n" for case in asked),
@@ -100,7 +103,7 @@ def theirs(asked: list[Case]) -> list[tuple[str | None, float | None]]:
         text=True,
         check=True,
         timeout=100,
-        env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "CRITICAL"},
+        env=os.environ | environ,
     )
     answers = [tuple(json.loads(line)) for line in done.stdout.splitlines()]
     assert len(answers) == len(asked)
@@ -161,7 +164,7 @@ def _lacks(pattern: str, names: Mapping[str, str]) -> bool:
 
 
 @pytest.mark.timeout(120)
-def test_the_cost_of_every_model_is_what_litellm_computes_or_differs_for_a_written_reason() -> None:
+def test_the_cost_of_every_model_is_what_litellm_computes_or_differs_for_a_written_reason(tmp_path: Path) -> None:
     asked = list(cases())
     rates = load_rates()
     prices = {name: make_price("file", name, rates[name]) for name in rates}
@@ -169,7 +172,7 @@ def test_the_cost_of_every_model_is_what_litellm_computes_or_differs_for_a_writt
     compared: set[str] = set()
     unexplained = []
     agreed = 0
-    for case, (taken, litellm_usd) in zip(asked, theirs(asked), strict=True):
+    for case, (taken, litellm_usd) in zip(asked, theirs(asked, tmp_path), strict=True):
         if litellm_usd is None:
             continue
         key = taken if taken in rates else case.model  # LiteLLM may look a name up with or without its provider

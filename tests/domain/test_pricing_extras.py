@@ -140,7 +140,18 @@ def test_an_image_that_was_counted_in_tokens_is_not_billed_a_second_time() -> No
 def test_a_unit_without_a_rate_is_unknown_and_never_free_unless_tokens_count_the_same(unit: str) -> None:
     tokens = price(input_cost_per_token="0.000001", output_cost_per_token="0.000002")
     assert cost(NO_USAGE, tokens, **{unit: 1}) is None
-    assert cost(Usage(input_tokens=3), tokens, **{unit: 1}) == 3_000
+    counted = Usage(output_tokens=3) if unit == "images" else Usage(input_tokens=3)
+    assert cost(counted, tokens, **{unit: 1}) == (6_000 if unit == "images" else 3_000)
+
+
+def test_the_prompt_of_an_image_does_not_stand_for_the_image() -> None:
+    tokens = price(input_cost_per_token="0.000001", output_cost_per_image_token="0.00003")
+    assert cost(Usage(input_tokens=3), tokens, images=1) is None
+
+
+def test_a_price_for_images_alone_has_the_text_of_the_prompt_in_it() -> None:
+    assert cost(Usage(input_tokens=3), price(output_cost_per_image="0.04"), images=1) == 40_000_000
+    assert cost(Usage(input_tokens=3), price(output_cost_per_image="0.04"), characters=1) is None
 
 
 def test_searches_are_paid_on_top_of_the_tokens_by_the_size_of_their_context() -> None:

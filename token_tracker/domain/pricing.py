@@ -74,27 +74,30 @@ def cost_nano_usd(usage: Usage, price: Price, extras: Extras = NO_EXTRAS) -> int
     its own (`rates.CHAINS`), a price without rates, or nothing counted under a price that also bills other units.
     """
     table = price.table
-    prompt_tokens = usage.prompt_tokens
     with localcontext(_EXACT):
-        total = Decimal(0)
-        billed_otherwise, has_units = set(), False
-        for count, rate, token_class in table.units(usage, extras):
-            if rate is None:
-                return None
-            total += count * rate
-            billed_otherwise.add(token_class)
-            has_units = True
-        if not table or (table.bills_other_units and not usage.total_tokens and not has_units):
+        units = list(table.units(usage, extras))
+        if not table or (table.bills_other_units and not usage.total_tokens and not units):
             return None
-        for token_class in TOKEN_CLASSES:
-            count = getattr(usage, token_class)
-            if not count or token_class in billed_otherwise:
-                continue
-            rate = table.rate(token_class, prompt_tokens, extras.tier)
+        lines: list[tuple[Decimal | int, Decimal | None]] = [(count, rate) for count, rate, _ in units]
+        if extras.searches:
+            lines.append((extras.searches, table.search(extras.search_size)))
+        if table.bills_tokens or not units:  # a price of other units alone has the text of the prompt in it
+            lines += _token_lines(usage, extras, table, {token_class for _, _, token_class in units})
+        total = Decimal(0)
+        for count, rate in lines:
             if rate is None:
                 return None
             total += count * rate
         return to_nano_usd(total)
+
+
+def _token_lines(
+    usage: Usage, extras: Extras, table: RateTable, billed_otherwise: set[str]
+) -> list[tuple[int, Decimal | None]]:
+    """Each used token class: how many, and USD for one."""
+    prompt_tokens = usage.prompt_tokens
+    counts = ((name, getattr(usage, name)) for name in TOKEN_CLASSES if name not in billed_otherwise)
+    return [(count, table.rate(name, prompt_tokens, extras.tier)) for name, count in counts if count]
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ class RateTable:
 
     def __bool__(self) -> bool:
         """Whether any rate that a call can be billed at is named; a search alone is no call."""
-        return any(self._services.values()) or not self._units.keys() <= set(SEARCH_FIELDS)
+        return self.bills_tokens or not self._units.keys() <= set(SEARCH_FIELDS)
 
     def rate(self, token_class: str, prompt_tokens: int, service: ServiceTier = ServiceTier.STANDARD) -> Decimal | None:
         """USD per token of `token_class` in a call with `prompt_tokens` in all; None if nothing names or implies it."""
@@ -109,7 +109,7 @@ class RateTable:
 
     def units(self, usage: Usage, extras: Extras) -> Iterator[tuple[Decimal | int, Decimal | None, str]]:
         """Each unit that is no token: how many, USD for one, and the token class that is not billed beside it ('' for
-        none). The rate is None if the price has none and no token counts the same thing."""
+        none). The rate is None if the price has none and no token counts the same thing. Searches come beside these."""
         for unit, (names, token_class) in _UNITS.items():
             count = getattr(extras, unit)
             # An image that was counted in tokens too is billed by them: they tell its size and quality.
@@ -118,10 +118,16 @@ class RateTable:
             rates = [self._units[name] for name in names if name in self._units]
             if rates:
                 yield count, next(filter(None, rates), rates[0]), token_class
-            elif not usage.total_tokens:
+            elif unit == "images" or not usage.prompt_tokens:
                 yield count, None, ""
-        if extras.searches:
-            yield extras.searches, self._units.get(f"{SEARCH}_{extras.search_size}"), ""
+
+    @property
+    def bills_tokens(self) -> bool:
+        return any(self._services.values())
+
+    def search(self, size: str) -> Decimal | None:
+        """USD for a search of the web with that much context; None if the price names none."""
+        return self._units.get(f"{SEARCH}_{size}")
 
 
 def _split(name: str) -> tuple[str, int, ServiceTier]:
