@@ -50,17 +50,21 @@ class Attempts:
         self._model, self._steps, self._ask, self._begin = model, steps, ask, begin
         self._retry_after_s, self._now_s = retry_after_s, now_s
         self._number = 0
+        self._asked_s: dict[int, float | None] = {}  # by target: its last Retry-After
+        self._has_child = True
         self._step, self.asked = self._next()
         self.attempt = begin(self._step.target, self._number, self._other_model())
 
     def another(self, attempt: Attempt, failed: Failed) -> float | None:
         """Seconds until the next attempt may begin; None if there is none."""
         self._note_failure(attempt, failed)
+        self._asked_s[id(attempt.target)] = failed.retry_after_s
+        self._has_child = self._has_child and not _is_our_process(attempt)
         try:
             self._step, self.asked = self._next()
         except (Refusal, StopIteration):
             return None
-        return self._wait_s(self._step.repeats, failed.retry_after_s)
+        return self._wait_s(self._step)
 
     def open(self) -> None:
         """Begin the attempt that `another` promised. Raises `JournalUnavailable`: then there is none."""
@@ -85,6 +89,8 @@ class Attempts:
         if self._number >= ATTEMPTS_MAX:
             raise StopIteration
         for step in self._steps:
+            if step.target.lane == "litellm" and not self._has_child:
+                continue
             try:
                 asked = self._ask(step.target, self._number + 1)
             except Refusal as refusal:
@@ -94,23 +100,28 @@ class Attempts:
             return step, asked
         raise refused or StopIteration
 
-    def _wait_s(self, repeats: int, asked_s: float | None) -> float:
-        if not repeats:
+    def _wait_s(self, step: Step) -> float:
+        if not step.repeats:
             return 0.0
+        asked_s = self._asked_s.get(id(step.target))
         jitter_s = JITTER_S * random.random()  # noqa: S311 (spreads load, no secret)
         if asked_s is not None and 0 < asked_s <= ASKED_MAX_S:
             return asked_s + jitter_s
-        return min(max(FIRST_S * 2.0 ** (repeats - 1), self._retry_after_s), LONGEST_S) + jitter_s
+        return min(max(FIRST_S * 2.0 ** (step.repeats - 1), self._retry_after_s), LONGEST_S) + jitter_s
 
     def _note_failure(self, attempt: Attempt, failed: Failed) -> None:
         target = attempt.target
-        is_our_process = target.lane == "litellm" and not attempt.was_sent
-        if target.health is None or is_our_process:
+        if target.health is None or _is_our_process(attempt):
             return
         rest_s = target.health.failed(self._now_s(), failed.status, failed.retry_after_s)
         if rest_s:
             name, provider = target.deployment.name, target.deployment.provider
             log.warning("a deployment of '%s' (%s) fails; it rests for %g s", name, provider, rest_s)
+
+
+def _is_our_process(attempt: Attempt) -> bool:
+    """What could not be reached is the LiteLLM child: no fault of the deployment, and the same for all behind it."""
+    return attempt.target.lane == "litellm" and not attempt.was_sent
 
 
 async def run_attempts(floor: Floor, client: Client, attempts: Attempts) -> None:

@@ -75,10 +75,8 @@ def _within(group: Group, now_s: Callable[[], float]) -> Iterator[Step]:
         is_first = True
         while (awake := [each for each in level if not each.rests(now_s())]) and (is_first or retries > 0):
             target = pick(awake)
-            retries -= not is_first
             yield Step(target, group.name)
-            if not tried:
-                retries = group.retries_after(target)
+            retries = max(0, retries - 1) if tried else group.retries_after(target)
             tried.append(target)
             level.remove(target)
             is_first = False
