@@ -13,6 +13,7 @@ from token_tracker.config.problems import ConfigurationError
 from token_tracker.config.values import Address, Configuration
 
 EXIT_CONFIGURATION = 2
+EXIT_INTERRUPTED = 130  # as shells count it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         return EXIT_CONFIGURATION
+    except KeyboardInterrupt:  # once it runs, Ctrl-C ends it in order
+        print("Ended by Ctrl-C before the start was complete.", file=sys.stderr)
+        return EXIT_INTERRUPTED
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

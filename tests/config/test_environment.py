@@ -128,3 +128,14 @@ def test_the_table_in_the_docs_names_exactly_the_settings_that_exist() -> None:
     for name, default in DEFAULTS.items():
         row = next(line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
         assert not default or f"`{default}`" in row, name
+
+
+def test_a_provider_key_that_fits_into_no_header_is_named_and_not_shown(files: Files) -> None:
+    problems = files.problems(OPENAI_API_KEY="sk-secret\nx-evil: 1")
+    assert any("OPENAI_API_KEY holds a line break" in problem for problem in problems)
+    assert "sk-secret" not in str(problems)
+
+
+def test_a_data_directory_that_fits_into_no_url_is_refused(files: Files) -> None:
+    (problem,) = files.problems(TOKEN_TRACKER_DATA_DIR="what?")
+    assert "TOKEN_TRACKER_DATA_DIR contains a '?'" in problem

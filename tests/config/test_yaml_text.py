@@ -54,3 +54,22 @@ def test_what_cannot_be_used_is_named_with_its_place(text: str, place: str) -> N
 def test_merged_keys_may_be_overridden() -> None:
     text = "base: &base {a: 1, b: 2}\nmine: &mine {<<: *base, a: 3}\nlast: {<<: *mine, b: 4}\n"
     assert load_yaml(text) == {"base": {"a": 1, "b": 2}, "mine": {"a": 3, "b": 2}, "last": {"a": 3, "b": 4}}
+
+
+def test_aliases_of_aliases_are_refused_before_they_fill_the_memory() -> None:
+    lines = [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, 12)]
+    with pytest.raises(YamlError, match=r"line 6, column 5: this stands for more than 300000 values"):
+        load_yaml("\n".join(["a0: &a0 [" + ", ".join("x" * 9) + "]", *lines]))
+
+
+def test_merges_of_merges_are_refused_before_they_fill_the_memory() -> None:
+    lines = [f"m{level}: &m{level} {{<<: [{', '.join([f'*m{level - 1}'] * 9)}]}}" for level in range(1, 12)]
+    with pytest.raises(YamlError, match="more than 300000 values"):
+        load_yaml("\n".join(["m0: &m0 {k: 1}", *lines]))
+
+
+def test_a_file_of_thousands_of_models_with_a_shared_anchor_is_read() -> None:
+    lines = [f"- {{<<: *base, model_name: m{number}, price: 0.1, other: [1, 2]}}" for number in range(5_000)]
+    loaded = load_yaml("\n".join(["- &base {a: 1, b: 2, c: 3}", *lines]))
+    assert isinstance(loaded, list)
+    assert len(loaded) == 5_001

@@ -43,7 +43,7 @@ def test_errors_are_part_of_the_calls_not_added_to_them() -> None:
 
 def test_a_model_without_a_price_says_so_instead_of_looking_free() -> None:
     figure = figures.spend_by_model([ModelSums("a", 3, 2, 0)])
-    assert figure.data[0].text == ("3 calls, 2 unpriced",)
+    assert [text.strip() for text in figure.data[1].text] == ["3 calls, 2 unpriced"]
 
 
 def test_an_empty_selection_says_so() -> None:
@@ -53,3 +53,26 @@ def test_an_empty_selection_says_so() -> None:
         figures.calls_over_time([], TIMES),
     ):
         assert figure.layout.annotations[0].text == "No calls in this selection"
+
+
+def test_models_without_a_colour_of_their_own_are_one_bar_so_that_the_bars_add_up() -> None:
+    models = [ModelSums(f"m{n}", 2, 1, (20 - n) * 1_000_000_000) for n in range(20)]
+    bars, texts = figures.spend_by_model(models).data
+    assert bars.y[0] == figures.OTHER and len(bars.y) == len(figures.COLOURS) + 1
+    assert sum(bars.x) == sum(range(1, 21))
+    assert texts.text[0].strip() == "26 calls, 13 unpriced"
+
+
+def test_the_time_axis_names_a_few_slots_and_a_day_only_where_it_changes() -> None:
+    times = [f"20 Nov {hour:02d}:00" for hour in range(23, 24)] + [f"21 Nov {hour:02d}:00" for hour in range(23)]
+    axis = figures.calls_over_time([], times).layout.xaxis
+    assert axis.tickvals[-1] == "21 Nov 22:00" and len(axis.tickvals) == 8
+    assert axis.ticktext[:3] == ("01:00<br>21 Nov", "04:00", "07:00")
+    assert figures.calls_over_time([], ["2026-11-20"]).layout.xaxis.ticktext == ("2026-11-20",)
+
+
+def test_a_models_name_is_text_and_never_markup() -> None:
+    name = '<a href="https://elsewhere.example">gpt</a>'
+    models, points = [ModelSums(name, 1, 0, 5)], [point("01", name, 5)]
+    shown = [*figures.spend_by_model(models).data[0].y, figures.spend_over_time(points, models, TIMES).data[0].name]
+    assert shown == ['&lt;a href="https://elsewhere.example"&gt;gpt&lt;/a&gt;'] * 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import stat
 import threading
 from datetime import UTC, datetime
@@ -197,6 +198,7 @@ def test_each_way_to_write_postgresql_means_psycopg2(scheme: str) -> None:
         ("postgresql+asyncpg://root:secret@localhost/books", "'postgresql+asyncpg://'"),
         ("not a url", "not a URL"),
         ("postgresql://ann:secret@host:port/books", "not a URL"),
+        ("postgresql://ann:se@secret@host/books", "write %40"),
         ("sqlite://", "names no file"),
         ("sqlite:///:memory:", "names no file"),
         ("sqlite://relative.db", "lacks a slash"),
@@ -209,6 +211,29 @@ def test_a_wrong_url_is_refused_by_name_and_without_its_password(url: str, says:
         make_engine(url)
     assert says in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+@only_sqlite
+def test_a_sqlite_file_that_was_replaced_or_deleted_is_not_written_to_any_more(
+    laid_url: str, engine: Engine, tmp_path: Path
+) -> None:
+    path = Path(make_url(laid_url).database or "")
+    restored = make_url(laid_url).set(database=str(tmp_path / "restored.db"))
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    shutil.copy(path, tmp_path / "restored.db")
+    with transaction(engine) as session:
+        session.add(team("lost"))
+    for side in path.parent.glob(f"{path.name}-*"):
+        side.unlink()
+    Path(str(restored.database)).rename(path)
+    with transaction(engine) as session:
+        session.add(team("kept"))
+    with reading(make_engine(laid_url)) as session:
+        assert session.scalars(select(Team.id)).all() == ["kept"]
+    path.unlink()
+    with pytest.raises(OperationalError, match="no such table"), transaction(engine) as session:
+        session.add(team("nowhere"))
 
 
 def test_nothing_but_the_session_module_commits() -> None:

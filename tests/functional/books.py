@@ -11,7 +11,7 @@ from sqlalchemy.pool import NullPool
 
 from tests.functional.installation import Installation, wait_until
 from tests.functional.provider_books import Entry, FakeProvider
-from tests.functional.traffic import Traffic
+from tests.functional.traffic import Moment, Traffic
 
 Row = dict[str, Any]
 COUNTS = (
@@ -78,9 +78,9 @@ def entries_of(provider: FakeProvider, name: str) -> list[Entry]:
 
 
 def check_books(
-    ledger: Ledger, provider: FakeProvider, traffic: Traffic, *, kills_s: Iterable[float] = ()
+    ledger: Ledger, provider: FakeProvider, traffic: Traffic, *, kills: Iterable[Moment] = ()
 ) -> Counter[str]:
-    """Law 1 and law 3 for all calls of `traffic`; `kills_s` are the moments at which a gateway was killed.
+    """Law 1 and law 3 for all calls of `traffic`; `kills` are the moments at which a gateway was killed.
 
     Every call that the provider served is booked, exactly once. What a client saw complete is booked as complete, with
     the provider's own counts and the cost worked out from them. What else is there are `crash` rows of calls that were
@@ -92,7 +92,7 @@ def check_books(
     assert [call for call, count in by_call.items() if count > 1] == [], "booked twice"
     assert sorted(entries.keys() - by_call.keys()) == [], "served and not booked"
     booked = {row["end_user"]: row for row in rows}
-    in_flight = set[str]().union(*(traffic.in_flight_at(moment_s) for moment_s in kills_s))
+    in_flight = set[str]().union(*(traffic.in_flight(moment) for moment in kills))
     crashed = {call for call, row in booked.items() if row["end_reason"] == "crash"}
     assert sorted(booked.keys() - entries.keys() - crashed) == [], "booked and neither served nor crashed"
     assert sorted(crashed - in_flight) == [], "crash rows of calls that no kill can have met"

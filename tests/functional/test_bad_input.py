@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import anthropic
 import openai
@@ -25,14 +27,18 @@ def untouched(house: House) -> Iterator[None]:
     assert (len(house.provider.books(slim=True)), house.summary()["totals"]["attempts"]) == before
 
 
-def send(house: House, path: str, body: bytes, **headers: str) -> tuple[int, Any, dict[str, Any]]:
-    request = urllib.request.Request(house.proxy_url + path, data=body, method="POST")
-    for name, value in {"authorization": f"Bearer {house.key}", "content-type": "application/json", **headers}.items():
-        request.add_header(name, value)
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(request, timeout=10)
-    with caught.value as answer:
-        return answer.code, answer.headers, json.loads(answer.read())
+def send(house: House, path: str, body: bytes) -> tuple[int, Any, dict[str, Any]]:
+    """As the official clients do: on a connection that is kept, so that the answer is read although not all of the
+    body was."""
+    address = urlsplit(house.proxy_url)
+    headers = {"authorization": f"Bearer {house.key}", "content-type": "application/json"}
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
+    try:
+        connection.request("POST", path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, json.loads(answer.read())
+    finally:
+        connection.close()
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -88,6 +94,13 @@ def test_both_clients_raise_their_own_exceptions(house: House) -> None:
         house.anthropic().messages.create(model="nope", max_tokens=5, messages=said)
     with pytest.raises(anthropic.BadRequestError):
         house.anthropic().messages.create(model="", max_tokens=5, messages=said)
+    too_long: Any = [{"role": "user", "content": "a" * house.max_body_bytes}]
+    with pytest.raises(openai.APIStatusError) as large:
+        house.openai().chat.completions.create(model="fake-plain", messages=too_long)
+    assert large.value.status_code == 413
+    with pytest.raises(anthropic.APIStatusError) as theirs:
+        house.anthropic().messages.create(model="claude-plain", max_tokens=5, messages=too_long)
+    assert theirs.value.status_code == 413
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -13,7 +13,7 @@ from tests.functional.books import Ledger, check_books, incarnations, wait_until
 from tests.functional.house import RATES, marker, model
 from tests.functional.installation import Installation, wait_until
 from tests.functional.provider_books import FakeProvider
-from tests.functional.traffic import Traffic
+from tests.functional.traffic import Moment, Traffic
 
 
 @pytest.fixture
@@ -23,33 +23,40 @@ def installation(tmp_path: Path, database_url: str, fake_provider: FakeProvider)
     return Installation(tmp_path, config, database_url)
 
 
-def kill(installation: Installation, what: str) -> float:
-    """Kill the process with -9 and wait for the next one; the moment of the kill, in monotonic seconds."""
+def kill(*pids: int) -> Moment:
+    """Kill processes with -9; the moment of it."""
+    before_s = time.monotonic()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    return before_s, time.monotonic()
+
+
+def kill_child(installation: Installation, what: str) -> Moment:
+    """Kill a child and wait for the next one."""
     [pid] = wait_until(lambda: installation.child_pids(what), 10, f"a {what}")
-    os.kill(pid, signal.SIGKILL)
-    moment_s = time.monotonic()
+    moment = kill(pid)
     wait_until(lambda: set(installation.child_pids(what)) - {pid}, 10, f"the next {what}")
-    return moment_s
+    return moment
 
 
 def test_a_gateway_killed_in_the_middle_of_traffic_loses_no_call_and_doubles_none(
     installation: Installation, database_url: str, fake_provider: FakeProvider
 ) -> None:
-    ledger, kills_s = Ledger(database_url), []
+    ledger, kills = Ledger(database_url), list[Moment]()
     with installation.start("proxy"), Traffic(installation, marker("gateway")) as traffic:
         for _ in range(3):
             traffic.wait_for_more(60)
-            kills_s.append(kill(installation, "gateway"))
+            kills.append(kill_child(installation, "gateway"))
         traffic.wait_for_more(60)
         traffic.__exit__(None, None, None)
-        assert len(traffic.in_flight_at(kills_s[0])) > 1, "the kill met nothing: this proves nothing"
+        assert len(traffic.in_flight(kills[0])) > 1, "the kill met nothing: this proves nothing"
         wait_until_booked(installation, ledger, fake_provider, traffic)
-        reasons = check_books(ledger, fake_provider, traffic, kills_s=kills_s)
+        reasons = check_books(ledger, fake_provider, traffic, kills=kills)
         assert reasons.keys() <= {"complete", "crash"}
         assert reasons["complete"] >= 240
         ledger.check_rollups()
         assert "gateway was ended by SIGKILL" in installation.printed
-    check_books(ledger, fake_provider, traffic, kills_s=kills_s)
+    check_books(ledger, fake_provider, traffic, kills=kills)
 
 
 def test_a_recorder_killed_again_and_again_loses_no_row_and_doubles_none(
@@ -59,7 +66,7 @@ def test_a_recorder_killed_again_and_again_loses_no_row_and_doubles_none(
     with installation.start("proxy"), Traffic(installation, marker("recorder")) as traffic:
         for _ in range(5):
             traffic.wait_for_more(25)
-            kill(installation, "recorder")
+            kill_child(installation, "recorder")
         traffic.wait_for_more(25)
         traffic.__exit__(None, None, None)
         assert [call for call in traffic.seen if not call.is_complete] == [], "callers never notice"
@@ -75,13 +82,11 @@ def test_both_killed_at_once_and_everything_killed_is_booked_at_the_next_start(
     with Traffic(installation.start("proxy"), marker("all")) as traffic:
         traffic.wait_for_more(60)
         pids = [installation.pid, *installation.child_pids("gateway"), *installation.child_pids("recorder")]
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        kills_s = [time.monotonic()]
+        kills = [kill(*pids)]
     installation.stop()
     with installation.start("proxy"):
         wait_until_booked(installation, ledger, fake_provider, traffic)
-        reasons = check_books(ledger, fake_provider, traffic, kills_s=kills_s)
+        reasons = check_books(ledger, fake_provider, traffic, kills=kills)
         assert reasons.keys() <= {"complete", "crash"}
         ledger.check_rollups()
         assert len(incarnations(installation)) == 1, "what is booked is deleted"

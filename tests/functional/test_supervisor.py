@@ -7,9 +7,11 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -105,6 +107,47 @@ def test_all_problems_of_a_configuration_are_named_and_nothing_starts(tmp_path: 
     for part in ("modellist", "gateway.drains", "TOKEN_TRACKER_API_PROT", "TOKEN_TRACKER_API_PORT"):
         assert part in ended.stderr
     assert not installation.data_dir.exists()
+
+
+@pytest.mark.parametrize("module", ["run", "database.init"])
+def test_ctrl_c_while_the_configuration_is_read_ends_with_one_sentence(tmp_path: Path, module: str) -> None:
+    installation = Installation(tmp_path)
+    installation.config_path.unlink()
+    os.mkfifo(installation.config_path)
+    command = [sys.executable, "-m", f"token_tracker.{module}", *(["all"] if module == "run" else [])]
+    with subprocess.Popen(
+        command, env=installation.environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as process:
+        descriptor = wait_until(lambda: read_by_somebody(installation.config_path), 20, "it reads the configuration")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=10)
+        os.close(descriptor)
+    assert process.returncode == 130
+    assert said.startswith("Ended by Ctrl-C")
+    assert said.count("\n") == 1
+
+
+def read_by_somebody(fifo: Path) -> int | None:
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:  # nobody yet
+        return None
+
+
+def test_a_start_that_waits_for_a_locked_database_says_so_and_goes_on_when_it_is_free(tmp_path: Path) -> None:
+    with Installation(tmp_path) as installation, ThreadPoolExecutor(1) as executor:
+        installation.initialise()
+        (file,) = installation.data_dir.glob("*.db")
+        holder = sqlite3.connect(file, isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        starting = executor.submit(installation.start, "proxy")
+        try:
+            wait_until(lambda: "waiting for the database" in installation.printed, 20, "it says what it waits for")
+        finally:
+            holder.rollback()
+            holder.close()
+        starting.result()
+        assert installation.printed.count("waiting for the database") == 1
 
 
 def test_a_database_that_is_away_stops_a_first_start_with_the_remedy(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tests.functional.installation import Installation, wait_until
 MANNERS = ("fake-plain", "fake-slow-20ms", "fake-cached+slow-5ms", "fake-reasoning", "fake-slow-100ms")
 SLOW_WHOLE = "fake-slow-100ms"  # as a stream it would last 0.9 s
 PAUSE_S = 0.01
+Moment = tuple[float, float]  # just before and just after something happened, in monotonic seconds
 
 
 @dataclass(slots=True)
@@ -71,9 +72,10 @@ class Traffic:
         before = len(self.complete())
         wait_until(lambda: len(self.complete()) >= before + count, timeout_s, f"{count} more complete calls")
 
-    def in_flight_at(self, moment_s: float) -> set[str]:
-        """Markers of the calls that had begun and not yet ended."""
-        return {each.marker for each in self.seen if each.started_s <= moment_s <= each.ended_s}
+    def in_flight(self, moment: Moment) -> set[str]:
+        """Markers of the calls that may have been open at that moment."""
+        before_s, after_s = moment
+        return {each.marker for each in self.seen if each.started_s <= after_s and each.ended_s >= before_s}
 
     def _run(self) -> None:
         while not self._stop.is_set():

@@ -72,3 +72,28 @@ def test_evidence_of_a_call_that_is_booked_makes_no_second_row(speaking: House) 
         report(speaking, Evidence(call_id=call_id, usage=Usage(input_tokens=11)))
     assert speaking.row().tokens[0] == 11
     assert speaking.app is not None and speaking.app.floor.background == set()
+
+
+def test_a_callback_that_knows_nothing_leaves_the_estimate_of_a_counted_answer(
+    speaking: House, upstream: Upstream
+) -> None:
+    """A usage that is no count: LiteLLM cannot read it either, and 'nothing' is not the provider's word."""
+
+    async def garbled(seen: Seen, out: Out) -> None:
+        usage = b'"usage":{"prompt_tokens":-5,"completion_tokens":7}'
+        await out.whole(b'{"id":"c","choices":[{"message":{"content":"Hello there"}}],' + usage + b"}")
+
+    upstream.answer = garbled
+    chat = speaking.deployment("chat", lane="litellm")
+    speaking.configuration.models.exact["chat"] = (chat,)  # type: ignore[index]
+    reply = speaking.chat("chat")
+    assert (reply.status, speaking.rows()) == (200, [])
+    report(speaking, Evidence(call_id=reply.id, usage=None))
+    row = speaking.row()
+    assert (row.usage_source, row.cost_source, row.tokens[6]) == ("estimated", "priced", 3)
+
+
+def test_evidence_that_fits_into_no_record_leaves_the_row_as_it_was(speaking: House) -> None:
+    call_id = speak(speaking)
+    report(speaking, Evidence(call_id=call_id, usage=Usage(input_tokens=10**30)))
+    assert speaking.row().usage_source == "estimated"

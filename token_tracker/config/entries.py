@@ -200,6 +200,8 @@ class _Entry:
             if given is None and known and not self_hosted:
                 self._off(f"it has no api_key, and {variable} is not set")
                 return None
+        if given is not None and not given.isprintable():  # it goes into a header
+            self.params.complain("api_key", "holds a line break or another character that no key has.")
         return _Upstream(provider, model, api_base, Secret(given) if given else None)
 
     def _api_base(self) -> str | None:

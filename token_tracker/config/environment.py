@@ -110,6 +110,9 @@ def read_settings(variables: Mapping[str, str], cwd: Path, problems: list[str]) 
         else None,
     )
     _check(settings, problems)
+    for name in PROVIDER_KEYS:
+        if not variables.get(name, "").isprintable():  # it goes into a header
+            problems.append(f"{name} holds a line break or another character that no key has.")
     return settings
 
 
@@ -119,6 +122,8 @@ def _check(settings: Settings, problems: list[str]) -> None:
             f"{DATABASE_URL} names no database that Token Tracker knows: write sqlite:///path/to/file.db or "
             "postgresql://user:password@host:5432/name."
         )
+    if "?" in str(settings.data_dir):
+        problems.append(f"{PREFIX}DATA_DIR contains a '?', which ends a path in the URL of the database.")
     if settings.secret_key and len(settings.secret_key.value) < SECRET_KEY_CHARACTERS:
         problems.append(
             f"{PREFIX}SECRET_KEY is too short: use {SECRET_KEY_CHARACTERS} random characters or more "

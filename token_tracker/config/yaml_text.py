@@ -18,6 +18,8 @@ _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 _WHOLE = re.compile(r"[-+]?[0-9][0-9_]*$")
 _DECIMAL = re.compile(r"[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?$")
 
+NODES_MAX = 300_000  # of the file with each alias replaced by what it stands for; 5000 models need a third of it
+
 
 class YamlError(Exception):
     """The text is no YAML that can be used; says where, and quotes nothing but keys."""
@@ -45,7 +47,7 @@ def load_yaml(text: str) -> object:
         node = loader.get_single_node()
         if node is None:
             return None
-        _check(node, set(), set())
+        _check(node, set(), {})
         return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         raise YamlError(_say(error.problem or error.context or "this is no YAML", error.problem_mark)) from None
@@ -58,20 +60,27 @@ def load_yaml(text: str) -> object:
             loader.dispose()
 
 
-def _check(node: yaml.Node, ancestors: set[int], done: set[int]) -> None:
-    """No key twice (PyYAML keeps the last without a word), no anchor inside itself."""
+def _check(node: yaml.Node, ancestors: set[int], sizes: dict[int, int]) -> int:
+    """No key twice (PyYAML keeps the last without a word), no anchor inside itself, no more than NODES_MAX nodes: a
+    few lines of aliases of aliases are billions. Gives the nodes that `node` stands for; `sizes`: those known."""
     if id(node) in ancestors:
         raise YamlError(_say("this anchor contains itself", node.start_mark))
-    if id(node) in done or not isinstance(node, yaml.CollectionNode):
-        return
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) in sizes:
+        return sizes[id(node)]
     if isinstance(node, yaml.MappingNode):
         _check_keys(node)
         children = [child for pair in node.value for child in pair]
     else:
         children = node.value
-    for child in children:
-        _check(child, ancestors | {id(node)}, done)
-    done.add(id(node))
+    inside = ancestors | {id(node)}
+    size = 1 + sum(_check(child, inside, sizes) for child in children)
+    if size > NODES_MAX:
+        problem = f"this stands for more than {NODES_MAX} values, counted with what its aliases repeat; use fewer"
+        raise YamlError(_say(problem, node.start_mark))
+    sizes[id(node)] = size
+    return size
 
 
 def _check_keys(node: yaml.MappingNode) -> None:

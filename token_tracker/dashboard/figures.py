@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 
 import plotly.graph_objects as go
 
@@ -21,12 +22,14 @@ TOKEN_COLOURS: Mapping[str, tuple[str, str]] = {
 }
 NANO = 1_000_000_000
 _MODELS_SHOWN = len(COLOURS)
+_NAME_SHOWN = 32  # characters of a model's name on an axis; the rest shows on hover
+_ROOM_FOR_TEXT = 1.35  # the axis is so many times the longest bar
+_TICKS_SHOWN = 8  # as many as fit beside each other on a narrow page
 
 
 def _layout(*, y_title: str, hour_ticks: bool = True, **extra: object) -> go.Layout:
     return go.Layout(
         margin={"l": 64, "r": 16, "t": 12, "b": 40},
-        height=280,
         barmode="stack",
         bargap=0.25,
         paper_bgcolor="rgba(0,0,0,0)",
@@ -40,6 +43,24 @@ def _layout(*, y_title: str, hour_ticks: bool = True, **extra: object) -> go.Lay
         uirevision="kept",  # a refresh keeps zoom and legend choices
         **extra,
     )
+
+
+def _over_time(y_title: str, times: Sequence[str]) -> go.Figure:
+    """A figure without data yet. Its axis names a few slots, the newest always, and a day only where it changes."""
+    shown = times[:: -max(1, -(-len(times) // _TICKS_SHOWN))][::-1]
+    axis = {"type": "category", "tickvals": list(shown), "ticktext": _tick_texts(shown), "tickangle": 0}
+    return go.Figure(layout=_layout(y_title=y_title)).update_xaxes(axis)
+
+
+def _tick_texts(times: Sequence[str]) -> list[str]:
+    """'20 Nov 04:00' in two lines, the day below; '2026-11-20' as it is, in one."""
+    texts, day_before = [], ""
+    for time in times:
+        words = time.split(" ", 2)
+        day = " ".join(words[:2])
+        texts.append(time if len(words) < 3 else words[2] if day == day_before else f"{words[2]}<br>{day}")
+        day_before = day
+    return texts
 
 
 def _empty(figure: go.Figure) -> go.Figure:
@@ -67,8 +88,11 @@ def _by_model(points: Sequence[Point], leading: Sequence[str], times: Sequence[s
 
 
 def spend_over_time(points: Sequence[Point], models: Sequence[ModelSums], times: Sequence[str]) -> go.Figure:
-    """Stacked bars of USD by time, one colour a model; `times` are all slots of the range, so gaps show as gaps."""
-    figure = go.Figure(layout=_layout(y_title="USD"))
+    """Stacked bars of USD by time, one colour a model; `times` are all slots of the range, so gaps show as gaps.
+
+    The colours are those of `spend_by_model`, which stands beside it in place of a legend.
+    """
+    figure = _over_time("USD", times)
     if not points:
         return _empty(figure)
     leading = leading_models(models)
@@ -77,13 +101,13 @@ def spend_over_time(points: Sequence[Point], models: Sequence[ModelSums], times:
         if name in series:
             colour = COLOURS[leading.index(name)] if name in leading else OTHER_COLOUR
             usd = [nano / NANO for nano in series[name]]
-            figure.add_bar(x=list(times), y=usd, name=name, marker_color=colour, hovertemplate="$%{y:.6f}")
-    return figure.update_layout(showlegend=True)
+            figure.add_bar(x=list(times), y=usd, name=_plain(name), marker_color=colour, hovertemplate="$%{y:.6f}")
+    return figure.update_layout(showlegend=False)
 
 
 def tokens_over_time(points: Sequence[Point], times: Sequence[str]) -> go.Figure:
     """Stacked bars of tokens by time, one colour a class; the classes are disjoint, so the bars add up."""
-    figure = go.Figure(layout=_layout(y_title="tokens"))
+    figure = _over_time("tokens", times)
     if not points:
         return _empty(figure)
     index = {time: i for i, time in enumerate(times)}
@@ -98,7 +122,7 @@ def tokens_over_time(points: Sequence[Point], times: Sequence[str]) -> go.Figure
 
 def calls_over_time(points: Sequence[Point], times: Sequence[str]) -> go.Figure:
     """Stacked bars of calls by time: those that went well, and errors on top in red."""
-    figure = go.Figure(layout=_layout(y_title="calls"))
+    figure = _over_time("calls", times)
     if not points:
         return _empty(figure)
     index = {time: i for i, time in enumerate(times)}
@@ -112,25 +136,40 @@ def calls_over_time(points: Sequence[Point], times: Sequence[str]) -> go.Figure:
 
 
 def spend_by_model(models: Sequence[ModelSums]) -> go.Figure:
-    """Horizontal bars, dearest on top; models without a price are named as such, not shown as 0."""
+    """Horizontal bars, dearest on top, the sum of those without a colour of their own below; models without a price
+    are named as such, not shown as 0."""
     figure = go.Figure(layout=_layout(y_title="", hour_ticks=False))
     if not models:
         return _empty(figure)
     leading = leading_models(models)
-    shown = [m for name in leading for m in models if m.model == name][::-1]
-    figure.add_bar(
-        orientation="h",
-        y=[m.model for m in shown],
-        x=[m.cost_nano_usd / NANO for m in shown],
-        marker_color=[COLOURS[leading.index(m.model)] for m in shown],
-        text=[_bar_text(m) for m in shown],
-        textposition="auto",
-        hovertemplate="%{y}: $%{x:.6f}<extra></extra>",
-    )
-    figure.update_xaxes(title="USD", showgrid=True, rangemode="tozero")
-    return figure.update_yaxes(automargin=True, title=None)
+    shown = [m for name in leading for m in models if m.model == name]
+    colours = list(COLOURS[: len(shown)])
+    if others := [m for m in models if m.model not in leading]:
+        shown.append(_sum_of_others(others))
+        colours.append(OTHER_COLOUR)
+    shown.reverse()  # the axis grows upwards
+    names, usd = [_plain(m.model) for m in shown], [m.cost_nano_usd / NANO for m in shown]
+    hover = "%{y}: $%{x:.6f}<extra></extra>"
+    figure.add_bar(orientation="h", y=names, x=usd, marker_color=colours[::-1], hovertemplate=hover)
+    # A trace of its own, as a bar of 0 would not show its text: that nothing is known of a price, say.
+    texts = ["\N{NO-BREAK SPACE}" + _bar_text(m) for m in shown]
+    figure.add_scatter(y=names, x=usd, mode="text", text=texts, textposition="middle right", hoverinfo="skip")
+    figure.update_xaxes(title="USD", showgrid=True, range=[0, max(usd) * _ROOM_FOR_TEXT or 1])
+    short = [name if len(name) <= _NAME_SHOWN else name[: _NAME_SHOWN - 1] + "…" for name in (m.model for m in shown)]
+    axis = {"type": "category", "tickvals": names, "ticktext": [_plain(name) for name in short], "automargin": True}
+    return figure.update_yaxes(axis, title=None).update_layout(showlegend=False)
+
+
+def _plain(name: str) -> str:
+    """A name that callers chose: Plotly takes some tags in texts for markup, links among them."""
+    return escape(name, quote=False)
+
+
+def _sum_of_others(others: Sequence[ModelSums]) -> ModelSums:
+    calls, unpriced = sum(m.calls for m in others), sum(m.unpriced_calls for m in others)
+    return ModelSums(OTHER, calls, unpriced, sum(m.cost_nano_usd for m in others))
 
 
 def _bar_text(model: ModelSums) -> str:
     unpriced = f", {model.unpriced_calls:,} unpriced" if model.unpriced_calls else ""
-    return f"{model.calls:,} calls{unpriced}"
+    return f"{model.calls:,} call{'' if model.calls == 1 else 's'}{unpriced}"

@@ -31,6 +31,8 @@ def parse_url(text: str) -> URL:
     if url.drivername in _SQLITE:
         return url.set(drivername="sqlite", database=str(_sqlite_path(url)))
     if url.drivername in _POSTGRESQL:
+        if "@" in (url.host or ""):  # what stands before it is a part of the password, and hosts are printed
+            raise DatabaseUrlError("DATABASE_URL has an '@' in its user name or password: write %40 for it.")
         return url.set(drivername="postgresql+psycopg2")
     raise DatabaseUrlError(f"DATABASE_URL begins with '{url.drivername}://', which is not supported. Write {_FORMS}.")
 

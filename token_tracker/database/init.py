@@ -26,7 +26,7 @@ from token_tracker.domain.problems import Invalid
 from token_tracker.services import configuration as configured
 from token_tracker.services import first_start, prices
 
-EXIT_CONFIGURATION, EXIT_DATABASE = 2, 3
+EXIT_CONFIGURATION, EXIT_DATABASE, EXIT_INTERRUPTED = 2, 3, 130
 _LOCK_WAIT_MS = 30_000  # another process may be preparing the same database
 
 
@@ -59,7 +59,7 @@ def prepare(engine: Engine, configuration: Configuration, *, at: datetime, reset
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0, or 2: the configuration cannot be used, 3: the database cannot; why is said on stderr."""
+    """0, or 2: the configuration cannot be used, 3: the database cannot, 130: Ctrl-C; why is said on stderr."""
     options = _parse(arguments)
     try:
         configuration = load()
@@ -73,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(EXIT_DATABASE, str(error))
     except DBAPIError as error:
         return _fail(EXIT_DATABASE, _explained(configuration, error))
+    except KeyboardInterrupt:
+        return _fail(EXIT_INTERRUPTED, "Ended by Ctrl-C; the database was not changed.")
     print(_as_json(outcome) if options.json else _as_text(outcome, options.reset_admin_password))
     return 0
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, update
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from token_tracker.database.address import DatabaseUrlError, create_private, parse_url
 from token_tracker.database.models import ApiKey, Budget, ConfigVersion, PriceRow, RateLimit, Team, User
@@ -19,6 +21,7 @@ __all__ = ["DatabaseUrlError", "make_engine", "reading", "transaction"]
 
 PUBLISHED = (ApiKey, User, Team, PriceRow, RateLimit, Budget)  # tables that gateways live from
 _CHANGED = "published table changed"
+_FILE = "SQLite file"
 _WRITE = {"sqlite_begin": "IMMEDIATE"}
 # A reader sees one state of the database from its first statement to its last, as on SQLite in WAL mode.
 _READ = {"postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}}
@@ -63,6 +66,8 @@ def make_engine(url: str, *, lock_wait_ms: int = 5_000, statement_timeout_ms: in
 def _prepare_sqlite(engine: Engine, path: Path, lock_wait_ms: int) -> None:
     """Private file, WAL, foreign keys, and transactions that we begin ourselves.
 
+    A file that was replaced or deleted (a restored backup, say) is noticed before each use: what the recorder wrote
+    into the old one would be gone without a word, and the journal with it.
     `synchronous` is FULL: the recorder deletes a journal segment once its rows are committed, so a commit must
     outlive a power cut. One flush a batch is cheap.
     """
@@ -72,15 +77,30 @@ def _prepare_sqlite(engine: Engine, path: Path, lock_wait_ms: int) -> None:
         create_private(path)
 
     @event.listens_for(engine, "connect")
-    def set_up(connection: sqlite3.Connection, _: object) -> None:
+    def set_up(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
         connection.isolation_level = None  # the driver's own idea of when a transaction begins is switched off
         _switch_to_wal(connection, lock_wait_ms)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
+        record.info[_FILE] = _identity(path)
+
+    @event.listens_for(engine, "checkout")
+    def check_file(_connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:
+        if record.info[_FILE] != _identity(path):
+            raise DisconnectionError(f"{path} was replaced")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('sqlite_begin', 'DEFERRED')}")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file the path names now; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _switch_to_wal(connection: sqlite3.Connection, lock_wait_ms: int) -> None:

@@ -76,7 +76,7 @@ class Attempt:
 
     def evidence(self) -> tuple[Usage, UsageSource]:
         """What the attempt consumed and on whose word; the provider's own count wherever there is one."""
-        if not self.was_sent or self.status >= 400:
+        if not self.was_sent or self.status >= 300:
             return NO_USAGE, UsageSource.NONE
         reading = self.reading
         if reading.usage is not None and reading.is_final:

@@ -1,5 +1,5 @@
-"""uvicorn's HTTP protocol with two things more: a call learns that its client left without a task of its own, and a
-whole answer leaves in one write."""
+"""uvicorn's HTTP protocol with three things more: a call learns that its client left without a task of its own, a whole
+answer leaves in one write, and a request's head has a bound."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from token_tracker.proxy.client import EXTENSION
+
+HEAD_BYTES = 64 * 1024  # the parser itself has no bound, and before the head is complete nobody knows who sends it
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n"
+    b"content-type: text/plain\r\ncontent-length: 36\r\n\r\nThe head of the request is too long."
+)
 
 
 class CorkedTransport:
@@ -43,6 +49,14 @@ class GatewayProtocol(HttpToolsProtocol):
 
     on_gone: Callable[[], None] | None = None
     _corked: CorkedTransport
+    _head_bytes: int | None = 0  # of a head that is not complete yet; None while a body is read
+
+    def data_received(self, data: bytes) -> None:
+        if self._head_bytes is not None:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_bytes is not None and self._head_bytes > HEAD_BYTES:
+            self._refuse_head()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._corked = CorkedTransport(transport)
@@ -51,6 +65,14 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {EXTENSION: self}  # type: ignore[dict-item]
+
+    def on_headers_complete(self) -> None:
+        self._head_bytes = None
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._head_bytes = 0
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -61,6 +83,16 @@ class GatewayProtocol(HttpToolsProtocol):
     def cork(self) -> None:
         """Hold the next write back until the one after it, which must follow without waiting for anything."""
         self._corked.is_corked = True
+
+    def _refuse_head(self) -> None:
+        self._head_bytes = None
+        if self.transport.is_closing():
+            return
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
+        else:  # behind a call that is still being answered
+            self.abort()
 
     def abort(self) -> None:
         """Drop the connection together with what is still unsent."""

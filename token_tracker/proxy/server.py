@@ -45,6 +45,9 @@ INTERRUPT_GRACE_S = 3.0  # Ctrl-C: somebody waits at a terminal; SIGTERM: gatewa
 # Below the shortest keep-alive of common servers (uvicorn, node: 5 s): a request on a connection that the upstream is
 # just closing fails after it was sent, and such a call may not be repeated.
 KEEPALIVE_S = 4.0
+# aiohttp refuses longer answers' heads, and such a call is billed all the same: far above what providers send.
+HEAD_LINE_BYTES = 64 * 1024
+HEAD_LINES = 1000
 _NOT_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -182,6 +185,9 @@ def make_session() -> aiohttp.ClientSession:
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
         skip_auto_headers=_NOT_ADDED,
+        max_line_size=HEAD_LINE_BYTES,
+        max_field_size=HEAD_LINE_BYTES,
+        max_headers=HEAD_LINES,
         timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
     )
 

@@ -15,7 +15,7 @@ from token_tracker.supervisor import ports
 from token_tracker.supervisor.announcement import announcement, entrance
 from token_tracker.supervisor.child import Child, describe
 from token_tracker.supervisor.lifeline import Lifeline
-from token_tracker.supervisor.preparation import EXIT_CONFIGURATION, EXIT_DATABASE, Outcome, Preparation
+from token_tracker.supervisor.preparation import EXIT_CONFIGURATION, EXIT_DATABASE, SLOW, Outcome, Preparation
 from token_tracker.supervisor.signals import Signals
 from token_tracker.supervisor.stopping import Stop
 
@@ -63,6 +63,8 @@ class Supervisor:
         outcome = self._preparation.outcome()
         if outcome is not None:
             self._prepared(outcome, now_s)
+        elif self._preparation.is_slow(now_s):
+            say(SLOW)
         if self._preparation.restart_at_s is not None and now_s >= self._preparation.restart_at_s:
             self._preparation.start()
         for child in self._children.values():

@@ -7,12 +7,18 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 EXIT_CONFIGURATION, EXIT_DATABASE = 2, 3
 _RETRY_S, _RETRY_MOST_S = 2.0, 15.0
+SLOW_S = 3.0
+SLOW = (
+    "waiting for the database (DATABASE_URL): another process holds it, it does not answer, or its tables are being "
+    "brought up to date."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +42,12 @@ class Preparation:
         self._process: subprocess.Popen[bytes] | None = None
         self._output: tuple[IO[bytes], IO[bytes]] | None = None
         self._retry_s = _RETRY_S
+        self._slow_at_s = float("inf")
         self.restart_at_s: float | None = None
 
     def start(self) -> None:
         self.restart_at_s = None
+        self._slow_at_s = time.monotonic() + SLOW_S
         out, error = (tempfile.TemporaryFile(dir=self._directory) for _ in range(2))  # noqa: SIM115 (kept open)
         self._output = (out, error)
         self._process = subprocess.Popen(
@@ -57,10 +65,21 @@ class Preparation:
             return None
         return self._finish()
 
+    def is_slow(self, now_s: float) -> bool:
+        """True once in a run that takes longer than SLOW_S: then `SLOW` is to be said."""
+        if self._process is None or now_s < self._slow_at_s:
+            return False
+        self._slow_at_s = float("inf")
+        return True
+
     def wait(self) -> Outcome:
-        """Wait for the run's end."""
+        """Wait for the run's end; say what for, if it takes long."""
         assert self._process is not None
-        self._process.wait()
+        try:
+            self._process.wait(SLOW_S)
+        except subprocess.TimeoutExpired:
+            print(SLOW, file=sys.stderr, flush=True)
+            self._process.wait()
         return self._finish()
 
     def plan_retry(self, now_s: float) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.functional.installation import ROOT, wait_until
 from tests.proxy.books.records_made import a_journal, an_open, write_calls
 from token_tracker.database.models import TokenUsage, TokenUsageTag, UsageHourly
 from token_tracker.database.session import reading
-from token_tracker.proxy.books.recorder import EXIT_ALREADY_RUNNING, EXIT_CONFIGURATION
+from token_tracker.proxy.books.recorder import EXIT_CONFIGURATION
 from token_tracker.proxy.books.segments import list_segments
 from token_tracker.proxy.books.status import RecorderStatus, read_recorder_status, recorder_problems
 
@@ -90,14 +91,39 @@ def test_a_recorder_killed_over_and_over_loses_nothing_and_doubles_nothing(
         assert session.scalar(select(func.count()).select_from(TokenUsageTag)) == 2 * 6_001
 
 
-def test_a_second_recorder_says_so_and_ends(laid_url: str, tmp_path: Path) -> None:
+def test_a_second_recorder_says_once_that_it_stands_by_and_takes_over_when_the_first_ends(
+    laid_url: str, engine: Engine, tmp_path: Path
+) -> None:
+    journal = a_journal(tmp_path / "data" / "journal")
+    with started(tmp_path, laid_url) as first:
+        wait_until(lambda: status(tmp_path), 20, "the first one reports")
+        with started(tmp_path, laid_url) as second:
+            assert second.stderr is not None
+            said = next(line for line in second.stderr if "recorder" in line)
+            assert "Another recorder already books" in said
+            assert "TOKEN_TRACKER_DATA_DIR" in said
+            first.kill()
+            write_calls(journal, range(5))
+            wait_until(lambda: count(engine) == 5, 20, "the second one books")
+            told = wait_until(lambda: (found := status(tmp_path)) and found.pid == second.pid, 20, "it reports")
+            assert told
+            second.send_signal(signal.SIGTERM)
+            _, rest = second.communicate(timeout=10)
+            assert second.returncode == 0
+            assert "takes over" in rest
+            assert "Another recorder" not in rest
+    journal.close()
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_a_recorder_that_stands_by_ends_at_once_when_it_is_told_to(laid_url: str, tmp_path: Path) -> None:
     with started(tmp_path, laid_url):
         wait_until(lambda: status(tmp_path), 20, "the first one reports")
         with started(tmp_path, laid_url) as second:
-            _, said = second.communicate(timeout=20)
-            assert second.returncode == EXIT_ALREADY_RUNNING
-            assert "Another recorder already books" in said
-            assert "Traceback" not in said
+            assert second.stderr is not None
+            next(line for line in second.stderr if "Another recorder" in line)
+            second.send_signal(signal.SIGTERM)
+            assert second.wait(5) == 0
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
@@ -142,12 +168,27 @@ def test_it_tells_gateways_that_the_database_is_away_and_ends_all_the_same(laid_
     journal.close()
 
 
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_a_status_that_cannot_be_written_is_said_once_and_seen_by_its_age(laid_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "data" / "recorder.json"
+    with started(tmp_path, laid_url) as recorder:
+        last = wait_until(lambda: status(tmp_path), 20, "it reports")
+        (path.parent / ".recorder.json.new").mkdir()  # as with a full disk: no new file, the old one stays
+        wait_until(lambda: recorder_problems(path, time.time_ns() // 1000), 20, "its silence is a problem")
+        recorder.send_signal(signal.SIGTERM)
+        _, said = recorder.communicate(timeout=10)
+        assert said.count("status cannot be written") == 1
+    (problem,) = recorder_problems(path, last.updated_at_us + 60_000_000)
+    assert "has said nothing for" in problem
+
+
 def test_a_recorder_that_fell_silent_is_a_problem(tmp_path: Path) -> None:
     path = tmp_path / "recorder.json"
     assert recorder_problems(path, 0) == ["the recorder has not reported yet; calls are kept in the journal"]
     fields = {"pid": 1, "updated_at_us": 5_000_000, "last_commit_us": 0, "backlog_bytes": 0}
     path.write_text(json.dumps(fields | {"is_database_ok": True, "problem": ""}))
-    assert recorder_problems(path, 19_000_000) == []
-    assert "has not reported for 95 s" in recorder_problems(path, 100_000_000)[0]
+    assert recorder_problems(path, 9_000_000) == []
+    assert "has said nothing for 7 s" in recorder_problems(path, 12_000_000)[0]
+    assert "has said nothing for 95 s" in recorder_problems(path, 100_000_000)[0]
     path.write_text("{")
     assert read_recorder_status(path) is None

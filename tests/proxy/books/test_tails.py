@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -11,7 +13,7 @@ from tests.proxy.books.records_made import NODE, a_journal, an_end, an_open, wri
 from token_tracker.proxy.books import framing
 from token_tracker.proxy.books.records import Awaiting, End, earlier_id
 from token_tracker.proxy.books.segment_reader import KEPT_AS
-from token_tracker.proxy.books.segments import list_segments
+from token_tracker.proxy.books.segments import list_segments, remove_leftovers
 from token_tracker.proxy.books.tails import CLOSED, Tails
 
 
@@ -246,3 +248,47 @@ def test_a_segment_damaged_in_its_middle_is_put_aside_not_deleted(tmp_path: Path
     assert len(taken(Tails(tmp_path, {}))) < 4
     assert list_segments(tmp_path) == []
     assert path.with_name(path.name + KEPT_AS).read_bytes() == content
+
+
+def test_what_is_no_readable_file_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Opening a pipe would wait for ever, and one odd entry would keep all others from being booked."""
+    journal, tails = a_journal(tmp_path), Tails(tmp_path, {})
+    ends = write_calls(journal, range(3))
+    os.mkfifo(tmp_path / NODE / "0000000a-0")
+    os.mkfifo(tmp_path / NODE / ".new-0000000a-0")
+    (tmp_path / NODE / "0000000b-0").mkdir()
+    (tmp_path / NODE / "0000000c-0").symlink_to(tmp_path / "nowhere")
+    (tmp_path / NODE / "0000000d-0").write_bytes(b"something else")
+    remove_leftovers(tmp_path)
+    assert taken(tails) == ends
+    journal.close()
+    assert taken(tails) == []
+    assert [str(name) for name in list_segments(tmp_path)] == [f"{NODE}/0000000d-0"]
+    for _ in range(5):
+        tails.unbooked_bytes()
+    assert len([record for record in caplog.records if "0000000d-0 is of another format" in record.getMessage()]) == 1
+    tails.close()
+
+
+def test_a_segment_that_may_not_be_read_is_kept_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is of another account. (Tests may run as root, who may read all: so the refusal is made here.)"""
+    other = a_journal(tmp_path)
+    write_calls(other, range(100, 102))
+    other.close()
+    (theirs,) = list_segments(tmp_path)
+    journal, tails = a_journal(tmp_path), Tails(tmp_path, {})
+    ends = write_calls(journal, range(3))
+    real_open = os.open
+
+    def refusing(path: Any, *more: Any, **named: Any) -> int:
+        if str(path).endswith(str(theirs)):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real_open(path, *more, **named)
+
+    monkeypatch.setattr(os, "open", refusing)
+    assert taken(tails) == ends
+    assert theirs in list_segments(tmp_path)
+    tails.close()
+    journal.close()

@@ -129,7 +129,7 @@ def usage(prompt: int, completion: int, **more: Any) -> dict[str, Any]:
             },
             Usage(input_tokens=43, cache_read_tokens=32, output_tokens=162, reasoning_tokens=1024),
         ),
-        ({"prompt_tokens": 12.0, "completion_tokens": -3}, Usage(input_tokens=12)),
+        ({"prompt_tokens": 12.0, "completion_tokens": None}, Usage(input_tokens=12)),
         ({"prompt_tokens": 7}, Usage(input_tokens=7)),
         ({}, None),
         ({"prompt_tokens": None, "completion_tokens": "5", "total_tokens": 1e300}, None),
@@ -198,11 +198,16 @@ def test_anthropics_counts_are_disjoint_already(reported: Any, expected: Usage |
     assert exclusive_usage(reported) == expected
 
 
+def is_no_count(reported: dict[str, Any], name: str) -> bool:
+    return reported.get(name) is not None and count(reported[name]) is None
+
+
 @given(OPENAI)
 def test_the_classes_add_up_to_the_providers_totals(reported: dict[str, Any]) -> None:
     read = inclusive_usage(reported)
     prompt, completion, total = (count(reported.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
-    if prompt is None and completion is None and total is None:
+    is_garbled = is_no_count(reported, "prompt_tokens") or is_no_count(reported, "completion_tokens")
+    if is_garbled or (prompt is None and completion is None and total is None):
         assert read is None
         return
     assert read is not None
@@ -215,7 +220,8 @@ def test_the_classes_add_up_to_the_providers_totals(reported: dict[str, Any]) ->
 def test_odd_counts_of_anthropic_never_raise_and_never_go_below_zero(reported: dict[str, Any]) -> None:
     read = exclusive_usage(reported)
     fresh, output = count(reported.get("input_tokens")), count(reported.get("output_tokens"))
-    assert (read is None) == (fresh is None and output is None)
+    is_garbled = is_no_count(reported, "input_tokens") or is_no_count(reported, "output_tokens")
+    assert (read is None) == (is_garbled or (fresh is None and output is None))
     if read is not None:
         assert read.input_tokens >= (fresh or 0)
         assert read.completion_tokens == (output or 0)
@@ -227,3 +233,18 @@ def test_anything_at_all_may_stand_where_usage_stands(value: Any) -> None:
     exclusive_usage(value)
     inclusive_usage({"prompt_tokens": 5, "prompt_tokens_details": value, "completion_tokens_details": value})
     exclusive_usage({"input_tokens": 5, "cache_creation": value, "iterations": value, "output_tokens_details": value})
+
+
+@pytest.mark.parametrize("garbled", [-7, 10.5, 10**30, "10", True, float("nan"), [3]])
+def test_a_total_that_is_no_count_makes_the_other_no_proof(garbled: Any) -> None:
+    """Half of a usage booked as the provider's word would be a silent zero for the other half."""
+    assert inclusive_usage({"prompt_tokens": garbled, "completion_tokens": 5, "total_tokens": 0}) is None
+    assert inclusive_usage({"prompt_tokens": 10, "completion_tokens": garbled}) is None
+    assert exclusive_usage({"input_tokens": garbled, "output_tokens": 5}) is None
+    assert exclusive_usage({"input_tokens": 10, "output_tokens": garbled}) is None
+
+
+def test_a_total_that_is_said_twice_counts_where_it_is_a_count() -> None:
+    assert inclusive_usage({"prompt_tokens": "10", "input_tokens": 10, "completion_tokens": 5}) == Usage(
+        input_tokens=10, output_tokens=5
+    )

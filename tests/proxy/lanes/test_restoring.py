@@ -139,6 +139,8 @@ def test_an_error_within_a_stream_names_nothing_of_ours(wire: WireFormat, event:
         (None, 408, 504),
         (Failure(kind="answered", status=400), 429, 400),
         (Failure(kind="answered", status=529), 503, 529),
+        (Failure(kind="answered", status=304), 304, 502),
+        (Failure(kind="answered", status=999), 500, 502),
         (Failure(kind="answered", status=408), 408, 504),
         (Failure(kind="unreachable"), 500, 502),
         (Failure(kind="timeout"), 408, 504),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -138,3 +140,25 @@ def test_a_socket_left_by_a_killed_worker_is_replaced(directory: Path) -> None:
 def test_only_our_own_call_ids_name_a_worker(call_id: str) -> None:
     assert worker_of(call_id) == ""
     assert worker_of(CALL) == WORKER
+
+
+def test_sockets_left_by_killed_workers_are_removed_and_nothing_else_is(directory: Path) -> None:
+    names = ("0000dead.sock", "0000live.sock", "feedbeef.sock", "other.sock", "0000cafe.sock", "00000001.sock")
+    dead, foreign, living, other, young, file = (directory / name for name in names)
+    listening = socket.socket(socket.AF_UNIX)
+    for path in (dead, foreign, living, other, young):
+        holder = listening if path == living else socket.socket(socket.AF_UNIX)
+        holder.bind(str(path))
+        if holder is listening:
+            holder.listen()
+        else:
+            holder.close()
+    file.touch()
+    for path in (dead, foreign, living, other, file):
+        os.utime(path, (1, 1))
+
+    async def body(server: EvidenceServer, path: Path) -> None:
+        assert set(directory.iterdir()) == {foreign, living, other, young, file, path}
+
+    serving(directory, body)
+    listening.close()

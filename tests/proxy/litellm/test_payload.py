@@ -172,3 +172,10 @@ def test_a_failure_fits_into_one_header_and_survives_it() -> None:
     assert len(to_header(failure)) < 8000
     assert from_header(to_header(failure)) == failure
     assert from_header(b"not base64") is None
+
+
+@pytest.mark.parametrize("garbled", [{"prompt_tokens": 10**30}, {"completion_tokens": -7}])
+def test_a_count_that_is_none_is_no_usage(garbled: dict[str, int]) -> None:
+    payload = {"metadata": {"usage_object": {"prompt_tokens": 10, "completion_tokens": 5, **garbled}}}
+    evidence = read_evidence({"standard_logging_object": payload, "litellm_call_id": "c"})
+    assert evidence is not None and evidence.usage is None

@@ -19,7 +19,7 @@ from token_tracker.domain.money import format_usd
 
 REFRESH_MS = 3_000
 FILTERS = ("model", "user", "team", "key")
-GRAPHS = ("spend", "tokens", "models", "calls")
+GRAPHS = ("spend", "models", "tokens", "calls")
 AWAY = "The database cannot be reached; what you see is from before. Calls go on and will appear when it is back."
 _TITLES = {"spend": "Spend", "tokens": "Tokens", "models": "Spend by model", "calls": "Calls and errors"}
 _CONFIG = {"displayModeBar": False, "responsive": True}
@@ -77,16 +77,25 @@ def _filters() -> html.Div:
 
 
 def _panel(name: str) -> html.Section:
-    return html.Section([html.H2(_TITLES[name]), dcc.Graph(id=f"graph-{name}", config=_CONFIG)], className="panel")
+    graph = html.Div(dcc.Graph(id=f"graph-{name}", config=_CONFIG), className="graph")  # a graph fills its parent
+    return html.Section([html.H2(_TITLES[name]), graph], className="panel")
 
 
 def cards(overview: Overview) -> list[html.Div]:
     """The totals of the selection; they equal `/api/token-usage/summary` for the same filter."""
     totals = overview.totals
     error_note = f"{totals.errors / totals.calls:.1%} of calls" if totals.calls else ""
-    unpriced_note = "not in the sum: no price is known" if totals.unpriced_calls else ""
+    unpriced = totals.unpriced_calls
+    latency = (
+        ("–", "") if not totals.calls else (f"{totals.latency_p50_ms:,.0f} ms", f"p95 {totals.latency_p95_ms:,.0f} ms")
+    )
     return [
-        _card("Spend", "spend", f"${format_usd(totals.cost_nano_usd)}", unpriced_note),
+        _card(
+            "Spend",
+            "spend",
+            f"${format_usd(totals.cost_nano_usd)}",
+            f"without the {unpriced:,} unpriced" if unpriced else "",
+        ),
         _card("Calls", "calls", f"{totals.calls:,}", f"{totals.attempts:,} attempts"),
         _card(
             "Tokens",
@@ -98,11 +107,11 @@ def cards(overview: Overview) -> list[html.Div]:
         _card(
             "Unpriced calls",
             "unpriced",
-            f"{totals.unpriced_calls:,}",
-            unpriced_note,
-            "warn" if totals.unpriced_calls else "",
+            f"{unpriced:,}",
+            "no price is known" if unpriced else "",
+            "warn" if unpriced else "",
         ),
-        _card("Latency p50", "latency", f"{totals.latency_p50_ms:,.0f} ms", f"p95 {totals.latency_p95_ms:,.0f} ms"),
+        _card("Latency p50", "latency", *latency),
     ]
 
 
@@ -200,8 +209,8 @@ def _drawn(overview: Overview) -> tuple[Any, ...]:
         "state",
         cards(overview),
         figures.spend_over_time(overview.points, overview.models, times),
-        figures.tokens_over_time(overview.points, times),
         figures.spend_by_model(overview.models),
+        figures.tokens_over_time(overview.points, times),
         figures.calls_over_time(overview.points, times),
         newest_table(overview.newest),
         *overview.choices,

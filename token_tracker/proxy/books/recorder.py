@@ -28,10 +28,10 @@ from token_tracker.services.outage import Attempts, Outage
 log = logging.getLogger("token_tracker.recorder")
 
 EXIT_CONFIGURATION = 2
-EXIT_ALREADY_RUNNING = 5
 PUBLISH_S = 0.5
 STATUS_S = 1.0
 DRAIN_S = 2.0
+STAND_BY_S = 0.5
 LOCK_WAIT_MS = 2_000
 STATEMENT_TIMEOUT_MS = 10_000
 
@@ -45,6 +45,7 @@ class Recorder:
         self._publisher = Publisher(engine, paths.snapshot_path(settings))
         self._status_path = status_path(settings)
         self._status_due_s = 0.0
+        self._status_was_written = True
         self._reported_problem = ""
         self._file_problem = ""
 
@@ -98,8 +99,12 @@ class Recorder:
         )
         try:
             write_recorder_status(self._status_path, status)
-        except OSError as error:
-            log.error("the recorder's status cannot be written: %s", error)
+        except OSError as error:  # gateways see that it grows old
+            if self._status_was_written:
+                log.error("the recorder's status cannot be written: %s", error)
+            self._status_was_written = False
+        else:
+            self._status_was_written = True
 
 
 def claim_directory(path: Path) -> int | None:
@@ -111,6 +116,24 @@ def claim_directory(path: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def stand_by(settings: Settings, stop: threading.Event) -> int | None:
+    """Wait until no other recorder books this data directory, and claim it: the lock. None: told to stop before."""
+    path, waited = settings.data_dir / "recorder.lock", False
+    while (lock := claim_directory(path)) is None:
+        if not waited:
+            log.warning(
+                "Another recorder already books %s: this one waits for it to end and changes nothing meanwhile. If "
+                "these are two installations, give one of them a TOKEN_TRACKER_DATA_DIR of its own.",
+                settings.data_dir,
+            )
+        waited = True
+        if stop.wait(STAND_BY_S):
+            return None
+    if waited:
+        log.warning("the other recorder has ended; this one takes over")
+    return lock
 
 
 def main() -> int:
@@ -125,22 +148,15 @@ def main() -> int:
         print(error, file=sys.stderr)
         return EXIT_CONFIGURATION
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = claim_directory(settings.data_dir / "recorder.lock")
-    if lock is None:
-        print(
-            f"Another recorder already books {settings.data_dir}: this one ends and changed nothing. Stop the other "
-            "one, or give this installation a TOKEN_TRACKER_DATA_DIR of its own.",
-            file=sys.stderr,
-        )
-        return EXIT_ALREADY_RUNNING
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _signal, _frame: stop.set())
-    remove_leftovers(paths.journal_dir(settings))
-    log.info("booking %s", paths.journal_dir(settings))
-    Recorder(engine, settings).run(stop)
+    if (lock := stand_by(settings, stop)) is not None:
+        remove_leftovers(paths.journal_dir(settings))
+        log.info("booking %s", paths.journal_dir(settings))
+        Recorder(engine, settings).run(stop)
+        os.close(lock)
     engine.dispose()
-    os.close(lock)
     log.info("stopped")
     return 0
 

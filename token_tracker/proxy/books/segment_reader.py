@@ -25,7 +25,8 @@ class SegmentReader:
     """`position`: the end of the last record that was taken; `booked`: of the last one whose rows are committed.
 
     `is_torn`: something that is no sound record lies behind the last one.
-    `is_unreadable`: a sound record of a kind that this version does not know lies ahead. It is kept, not skipped.
+    `is_unreadable`: the file may not be read, or a sound record of a kind that this version does not know lies ahead.
+    It is kept, not skipped.
     """
 
     def __init__(self, journal: Path, name: SegmentName) -> None:
@@ -101,6 +102,8 @@ class SegmentReader:
         return False
 
     def _saw_magic(self) -> bool:
+        if self.is_unreadable:
+            return False
         magic = self._bytes(0, len(framing.MAGIC))
         if magic == framing.MAGIC:
             self._read_to = self.position = self.booked = len(magic)
@@ -111,7 +114,11 @@ class SegmentReader:
 
     def _bytes(self, start: int, length: int) -> bytes:
         if self._descriptor is None:
-            self._descriptor = os.open(self._path, os.O_RDONLY)
+            try:
+                self._descriptor = os.open(self._path, os.O_RDONLY)
+            except PermissionError as error:  # of another account, say; the others are booked all the same
+                self._refuse(f"may not be read ({error.strerror}); it is kept")
+                return b""
         return os.pread(self._descriptor, length, start)
 
     def _refuse(self, problem: str) -> None:

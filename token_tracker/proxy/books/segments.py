@@ -40,19 +40,20 @@ class SegmentName:
 
 
 def list_segments(journal: Path) -> list[SegmentName]:
-    """All segments of all nodes, in order; none where there is no journal yet."""
+    """All segments of all nodes, in order; none where there is no journal yet. Only files: opening a pipe of such a
+    name would wait for ever."""
     return sorted(
         SegmentName(node, match[1], int(match[2]))
         for node, entry in _entries(journal)
-        if (match := _NAME.fullmatch(entry.name))
+        if (match := _NAME.fullmatch(entry.name)) and entry.is_file(follow_symlinks=False)
     )
 
 
 def remove_leftovers(journal: Path) -> None:
     """Remove what workers left that died while they made a segment."""
     for _, entry in _entries(journal):
-        old = entry.name.startswith(TEMPORARY) and time.time() - entry.stat().st_mtime > _LEFTOVER_S
-        if old and not is_locked(Path(entry.path)):
+        ours = entry.name.startswith(TEMPORARY) and entry.is_file(follow_symlinks=False)
+        if ours and time.time() - entry.stat().st_mtime > _LEFTOVER_S and not is_locked(Path(entry.path)):
             Path(entry.path).unlink(missing_ok=True)
 
 
@@ -67,11 +68,13 @@ def _entries(journal: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a living process holds the segment; False for one that is gone."""
+    """Whether a living process holds the segment; False for one that is gone, True where that may not be asked."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
+    except PermissionError:
+        return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

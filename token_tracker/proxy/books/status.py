@@ -10,7 +10,7 @@ import msgspec
 from token_tracker.config import paths
 from token_tracker.config.values import Settings
 
-STALE_S = 15
+STALE_S = 5  # it reports every second; a full disk, too, shows only by its silence
 
 
 class RecorderStatus(msgspec.Struct, frozen=True):
@@ -55,7 +55,7 @@ def recorder_problems(path: Path, now_us: int) -> list[str]:
         return ["the recorder has not reported yet; calls are kept in the journal"]
     silent_s = (now_us - status.updated_at_us) // 1_000_000
     if silent_s > STALE_S:
-        return [f"the recorder has not reported for {silent_s} s; calls are kept in the journal"]
+        return [f"the recorder has said nothing for {silent_s} s; calls are kept in the journal"]
     if status.problem:
         return [f"{status.problem}; calls are kept in the journal ({status.backlog_bytes} bytes wait)"]
     return []

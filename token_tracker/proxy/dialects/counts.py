@@ -1,7 +1,7 @@
 """Every provider's way of counting tokens, translated once into disjoint classes whose sums are the provider's totals.
 
-A count is a whole number from 0 to a billion, `12.0` included; anything else is treated as not reported. A part that is
-reported larger than its whole is cut to it.
+A count is a whole number from 0 to a billion, `12.0` included. A total that is none makes the whole usage unreadable; a
+part that is none counts as not reported, and one that is larger than its whole is cut to it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from token_tracker.domain.usage import Usage
 MAX_COUNT = 10**9
 Counts = Mapping[str, Any]
 _NONE: Counts = {}
+_PROMPT = ("prompt_tokens", "input_tokens")
+_COMPLETION = ("completion_tokens", "output_tokens")
 
 
 def count(value: Any) -> int | None:
@@ -31,6 +33,11 @@ def first(source: Counts, *names: str) -> int | None:
         if name in source and (value := count(source[name])) is not None:
             return value
     return None
+
+
+def is_garbled(source: Counts, *names: str) -> bool:
+    """Whether a total was given, but as no count: then the rest is no proof of what was consumed either."""
+    return any(source.get(name) is not None for name in names) and first(source, *names) is None
 
 
 def part(source: Counts, *names: str) -> int:
@@ -58,10 +65,12 @@ def inclusive_usage(usage: Any, *, is_input_only: bool = False) -> Usage | None:
     """
     if not isinstance(usage, dict):
         return None
-    prompt = first(usage, "prompt_tokens", "input_tokens")
-    completion = first(usage, "completion_tokens", "output_tokens")
+    prompt = first(usage, *_PROMPT)
+    completion = first(usage, *_COMPLETION)
     total = first(usage, "total_tokens")
     if prompt is None and completion is None and total is None:
+        return None
+    if is_garbled(usage, *_PROMPT) or is_garbled(usage, *_COMPLETION):
         return None
     inputs = members(usage, "prompt_tokens_details", "input_tokens_details")
     outputs = members(usage, "completion_tokens_details", "output_tokens_details")
@@ -116,7 +125,7 @@ def exclusive_usage(usage: Any) -> Usage | None:
     if not isinstance(usage, dict):
         return None
     fresh, output = first(usage, "input_tokens"), first(usage, "output_tokens")
-    if fresh is None and output is None:
+    if (fresh is None and output is None) or is_garbled(usage, "input_tokens") or is_garbled(usage, "output_tokens"):
         return None
     read = part(usage, "cache_read_input_tokens")
     written_5m, written_1h = _anthropic_writes(usage)

@@ -22,18 +22,22 @@ if TYPE_CHECKING:
 WHOLE_BYTES = 1 << 20  # a JSON answer up to this size is read before its headers go, so that they can name its cost
 COPY_BYTES = 64 << 20  # of a longer one so much is kept for reading its usage
 _REQUEST_IDS = (b"x-request-id", b"request-id")
+_UNNAMED_JSON = ("", "text/plain", "text/json")  # how some servers label a whole JSON answer
 Headers = list[tuple[bytes, bytes]]
 
 
 async def answer(exchange: Exchange, response: aiohttp.ClientResponse) -> None:
     """Pass an upstream's answer on. Raises what reading it raises, and `JournalUnavailable`."""
     attempt = exchange.attempt
+    if not 200 <= response.status <= 599:  # 101 was never asked for, and other numbers are no answer to HTTP
+        raise aiohttp.ClientPayloadError(f"status {response.status}")
     attempt.status, headers = _head(exchange, response)
     attempt.upstream_request_id = _request_id(headers)
     if attempt.status == 429 or attempt.status >= 500:
         exchange.unbilled = _unbilled(exchange, response, headers)
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     is_json = kind == "application/json" or kind.endswith("+json")
+    is_json = is_json or (kind in _UNNAMED_JSON and not attempt.request.stream)
     decoder = decoder_for(response.headers.get("Content-Encoding", ""))
     if attempt.status >= 400 or (is_json and kind != "text/event-stream"):
         await _whole(exchange, response, headers, decoder)

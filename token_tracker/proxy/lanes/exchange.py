@@ -181,7 +181,7 @@ class Exchange:
 
     def ended(self, saw_end: bool) -> EndReason:
         """How an answer that was read to its end, well or not, is booked."""
-        if self.attempt.status >= 400 or self.attempt.reading.error:
+        if self.attempt.status >= 300 or self.attempt.reading.error:  # a redirect serves nothing
             return EndReason.UPSTREAM_ERROR
         if not saw_end:
             return EndReason.UPSTREAM_DISCONNECT
@@ -271,6 +271,9 @@ class Exchange:
             await self._give_up(journal_unavailable())
         except UPSTREAM_ERRORS:
             await self._broken()
+        except Exception:  # a fault of ours, which the caller reports: the call has its row all the same
+            self.book(self.ended(saw_end=False) if self.attempt.was_sent else EndReason.CANCELLED, 500)
+            raise
 
     async def _forward(self) -> None:
         upstream = self._upstream

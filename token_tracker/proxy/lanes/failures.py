@@ -37,7 +37,8 @@ def status_of(failure: Failure | None, status: int) -> int:
     if failure is None:
         return 504 if status == 408 else status
     if failure.kind == "answered":
-        return 504 if failure.status == 408 else failure.status
+        known = failure.status if 400 <= failure.status <= 599 else 502
+        return 504 if known == 408 else known
     return 504 if failure.kind == "timeout" else 502
 
 

@@ -10,11 +10,14 @@ from msgspec import structs
 
 from token_tracker.domain.money import to_nano_usd
 from token_tracker.domain.pricing import Cost, CostSource
+from token_tracker.domain.providers import WireFormat
 from token_tracker.domain.usage import NO_USAGE, Usage, UsageSource
 from token_tracker.proxy.books.journal import JournalUnavailable
 from token_tracker.proxy.books.records import End
 from token_tracker.proxy.call import Attempt, Journal, tokens_of
 
+# Their answers count tokens, or nothing at all; speech and images have units that our prices do not know.
+_COUNTED = frozenset((WireFormat.CHAT, WireFormat.EMBEDDINGS, WireFormat.RESPONSES, WireFormat.MESSAGES))
 log = logging.getLogger("token_tracker.gateway")
 
 
@@ -38,13 +41,24 @@ async def complete_later(
     """Wait for the callback, at most `evidence_wait_s`, and write the end that replaces the awaiting one."""
     evidence = await source.wait(attempt.sent_id, evidence_wait_s)
     try:
-        journal.end(end if evidence is None else _completed(attempt, end, evidence))
+        _write(journal, attempt, end, evidence)
     except JournalUnavailable:
         log.error("the evidence of call %s could not be written; its row keeps the estimate", attempt.id)
 
 
+def _write(journal: Journal, attempt: Attempt, end: End, evidence: EvidenceLike | None) -> None:
+    """The completed end; the one there was if the evidence holds numbers that no record can."""
+    try:
+        journal.end(end if evidence is None else _completed(attempt, end, evidence))
+    except (ArithmeticError, ValueError):
+        log.exception("the evidence of call %s could not be used; its row keeps the estimate", attempt.id)
+        journal.end(end)
+
+
 def _completed(attempt: Attempt, end: End, evidence: EvidenceLike) -> End:
-    """The same end with what LiteLLM measured."""
+    """The same end with what LiteLLM measured; as it was where that is nothing."""
+    if evidence.usage is None and attempt.dialect.wire in _COUNTED:
+        return end
     usage = evidence.usage or NO_USAGE
     cost = _cost(attempt, usage, evidence)
     return structs.replace(

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
+import socket
+import stat
+import time
 from collections import OrderedDict
 from pathlib import Path
 
 import msgspec
 
-from token_tracker.proxy.litellm.report import Evidence, from_line
+from token_tracker.proxy.litellm.report import WORKER_DIGITS, Evidence, from_line
 
 __all__ = ["Evidence", "EvidenceServer"]
 
@@ -18,6 +22,8 @@ log = logging.getLogger(__name__)
 
 LINE_MAX_BYTES = 1 << 16
 EARLY_MAX = 4096  # evidence may arrive before the call asks; so much is remembered, the oldest goes first
+SETTLING_S = 5.0  # a worker that just starts has bound its socket and does not listen yet: no younger one is removed
+_OUR_NAME = re.compile(rf"[0-9a-f]{{{WORKER_DIGITS}}}\.sock")
 
 
 class EvidenceServer:
@@ -36,8 +42,9 @@ class EvidenceServer:
         self.received = self.unclaimed = self.malformed = 0
 
     async def start(self) -> None:
-        """Raises OSError if the socket cannot be made. A socket left by a killed worker is replaced."""
+        """Raises OSError if the socket cannot be made. Sockets left by killed workers are removed."""
         self._path.unlink(missing_ok=True)
+        remove_dead_sockets(self._path.parent)
         self._server = await asyncio.start_unix_server(self._serve, self._path, limit=LINE_MAX_BYTES)
         self._path.chmod(0o600)
 
@@ -94,3 +101,24 @@ class EvidenceServer:
         if len(self._early) > EARLY_MAX:
             self._early.popitem(last=False)
             self.unclaimed += 1
+
+
+def remove_dead_sockets(directory: Path) -> None:
+    """Remove the evidence sockets of `directory` that nobody listens on: a killed worker cannot remove its own."""
+    for path in directory.iterdir():
+        with contextlib.suppress(OSError):  # somebody else may be removing it
+            if _OUR_NAME.fullmatch(path.name) and _is_dead(path):
+                path.unlink()
+
+
+def _is_dead(path: Path) -> bool:
+    status = path.lstat()
+    if not stat.S_ISSOCK(status.st_mode) or abs(time.time() - status.st_mtime) < SETTLING_S:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+    return False

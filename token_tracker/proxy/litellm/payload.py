@@ -15,6 +15,7 @@ from token_tracker.proxy.litellm.report import Evidence, Failure
 _KEPT_HEADERS = frozenset(("retry-after", "retry-after-ms", "x-request-id", "request-id"))
 _KEPT_HEADER_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
 # All of a failure fits into one header of 8 KiB, base64 included.
+_COUNT_MAX = 10**9  # a larger one is nobody's count, and fits into no column
 _CHAIN_MAX, _MESSAGE_MAX, _WORD_MAX, _HEADER_MAX, _HEADERS_MAX = 12, 1500, 100, 100, 12
 
 
@@ -110,9 +111,11 @@ def _read_cost(payload: Mapping[str, Any]) -> Decimal | None:
 def _read_usage(payload: Mapping[str, Any]) -> Usage | None:
     """Disjoint classes. LiteLLM counts as OpenAI does: `prompt_tokens` include cache reads and writes (Anthropic's
     too) and audio and image tokens, `completion_tokens` include reasoning, audio and images. None if it counted
-    nothing."""
+    nothing, or passed on what is no count."""
     metadata = _mapping(payload.get("metadata"))
     counted = _mapping(metadata.get("usage_object"))
+    if _is_garbled(counted.get("prompt_tokens")) or _is_garbled(counted.get("completion_tokens")):
+        return None
     prompt = _count(counted.get("prompt_tokens")) or _count(payload.get("prompt_tokens"))
     completion = _count(counted.get("completion_tokens")) or _count(payload.get("completion_tokens"))
     if prompt + completion == 0:
@@ -157,7 +160,11 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _COUNT_MAX else 0
+
+
+def _is_garbled(value: object) -> bool:
+    return isinstance(value, int) and not 0 <= value <= _COUNT_MAX
 
 
 def _text(value: object) -> str:
