@@ -138,8 +138,8 @@ def test_num_retries_repeats_a_single_deployment_after_a_wait(make_house: MakeHo
     upstream.answer = answer
     assert house.chat().status == 200
     first, last = rows(house, 2)
-    assert last.opened.timestamp_us - first.opened.timestamp_us >= 30_000
-    assert last.latency_ms < 30_000, "an attempt's own time"
+    between_ms = (last.opened.timestamp_us - first.opened.timestamp_us) / 1000
+    assert between_ms >= first.latency_ms + 25, "a row's time is the attempt's own, without the wait"
 
 
 def test_a_client_that_leaves_while_a_repetition_waits_ends_the_call_with_what_was(

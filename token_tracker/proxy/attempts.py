@@ -107,7 +107,8 @@ class Attempts:
         jitter_s = JITTER_S * random.random()  # noqa: S311 (spreads load, no secret)
         if asked_s is not None and 0 < asked_s <= ASKED_MAX_S:
             return asked_s + jitter_s
-        return min(max(FIRST_S * 2.0 ** (step.repeats - 1), self._retry_after_s), LONGEST_S) + jitter_s
+        doubling_s = min(FIRST_S * 2.0 ** (step.repeats - 1), LONGEST_S)
+        return max(doubling_s, min(self._retry_after_s, ASKED_MAX_S)) + jitter_s
 
     def _note_failure(self, attempt: Attempt, failed: Failed) -> None:
         target = attempt.target

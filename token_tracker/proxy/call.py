@@ -57,6 +57,7 @@ class Attempt:
     ttft_ms: float | None = None
     upstream_request_id: str = ""
     is_booked: bool = False
+    latency_ms: float | None = None  # set where the attempt ended before it is booked
     other_model: str = ""  # the name of the fallback that is asked, '' for the client's own model
 
     @property
@@ -110,7 +111,7 @@ class Attempt:
             cost_nano_usd=cost.nano_usd,
             cost_source=cost.source.value,
             price_version=cost.version,
-            latency_ms=self.elapsed_ms(),
+            latency_ms=self.elapsed_ms() if self.latency_ms is None else self.latency_ms,
             ttft_ms=self.ttft_ms,
             upstream_id=clean(self.reading.upstream_id, NAME_CHARACTERS),
             upstream_request_id=self.upstream_request_id,

@@ -196,6 +196,7 @@ class Exchange:
     ) -> None:
         """Book the attempt and answer the client; if `failed`, another attempt may be made before that is done."""
         if failed is not None and self._may_go_on():
+            self.attempt.latency_ms = self.attempt.elapsed_ms()
             self.held = Held(failed, reason, our_status, say)
         else:
             await say(self.book(reason, our_status))
