@@ -154,6 +154,10 @@ def test_parameters_that_are_not_honoured_are_named_and_not_sent(files: Files) -
         ("model_list: {m: demo/echo}", "model_list must be a list"),
         (entry("model: demo/echo, api_base: localhost"), "api_base must be a URL"),
         (entry("model: demo/echo, api_base: 'http://[bad/'"), "api_base must be a URL"),
+        (entry("model: openai/x, api_base: 'http://a b/v1'"), "api_base holds a space"),
+        (entry("model: openai/x, api_base: 'http://me:hidden@a/v1'"), "api_base holds a user name or a password"),
+        (entry("model: openai/x, base_url: 'https://a/v1?key=1'"), "base_url ends in a '?query'"),
+        (entry("model: openai/x, api_base: 'https://a/v1#here'"), "or a '#fragment'"),
         (entry("model: demo/echo, lane: direct"), "lane belongs beside litellm_params"),
         (entry("model: gemini/x, api_key: k", ", lane: direct"), "lane cannot be direct"),
         (entry("model: demo/echo", ", weight: heavy"), "model_list[0].weight must be a number"),
@@ -215,3 +219,8 @@ def test_the_litellm_child_is_needed_for_anything_but_the_demo_and_what_is_force
     assert files.load(entry("model: ollama/x")).needs_litellm
     assert not files.load(entry("model: ollama/x", ", lane: direct")).needs_litellm
     assert files.load(entry("model: demo/echo", ", lane: litellm")).needs_litellm
+
+
+def test_a_password_in_an_address_is_not_repeated_in_the_complaint(files: Files) -> None:
+    problems = files.problems(entry("model: openai/x, api_base: 'http://me:hidden@a/v1'"))
+    assert "hidden" not in " ".join(problems)

@@ -210,16 +210,10 @@ class _Entry:
         address = api_base or other
         if address is None:
             return None
-        try:
-            parts = urlsplit(address)
-            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            usable = False
-        if not usable:
-            self.params.complain(
-                "api_base" if api_base else "base_url", "must be a URL such as http://localhost:8000/v1."
-            )
-        return address.rstrip("/") if usable else None
+        if problem := _address_problem(address):
+            self.params.complain("api_base" if api_base else "base_url", problem)
+            return None
+        return address.rstrip("/")
 
     def _off(self, reason: str) -> None:
         self.context.off.append((self.name, reason))
@@ -239,6 +233,24 @@ class _Entry:
                 "direct lane sends what the client sent; say 'lane: litellm' to translate every call."
             )
         return Hidden(passed)
+
+
+def _address_problem(address: str) -> str | None:
+    """Why calls cannot be sent below `address`; it is not quoted, since it may hold a password."""
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        return "must be a URL such as http://localhost:8000/v1."
+    if any(character.isspace() or not character.isprintable() for character in address):
+        return "holds a space or another character that no URL has."
+    if parts.username is not None or parts.password is not None:
+        return "holds a user name or a password, which is not sent: give the key as api_key."
+    if "?" in address or "#" in address:
+        return "ends in a '?query' or a '#fragment', but paths such as /chat/completions are added to it: leave it out."
+    return None
 
 
 def _has_address(provider: str) -> bool:

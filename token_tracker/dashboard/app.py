@@ -25,7 +25,7 @@ def create_app(configuration: Configuration | None = None) -> Flask:
         SESSION_COOKIE_SAMESITE="Lax",
         MAX_CONTENT_LENGTH=1024 * 1024,
     )
-    engine = make_engine(settings.database_url.value)
+    engine = server.extensions["engine"] = make_engine(settings.database_url.value)
     protect(server, engine)
     app = Dash(
         "token_tracker.dashboard",

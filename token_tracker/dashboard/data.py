@@ -17,6 +17,7 @@ from token_tracker.domain.usage import ERROR_REASONS, Usage
 from token_tracker.services.usage import Filters, Sums, UsageRow, page, summarize
 
 NEWEST_SHOWN = 25
+DEFAULT_RANGE = "24h"
 NO_NAME = "(none)"
 
 
@@ -39,6 +40,21 @@ class Selection:
     user: str | None = None
     team: str | None = None
     key: str | None = None
+
+    @classmethod
+    def from_browser(cls, range_name: object, zone: object, *chosen: object) -> Selection:
+        """What the controls hold, in the order of the fields; whatever no control of ours can hold is the default."""
+        known = isinstance(range_name, str) and range_name in RANGES
+        return cls(
+            str(range_name) if known else DEFAULT_RANGE,
+            zone if isinstance(zone, str) else "UTC",
+            *(value if isinstance(value, str) and _is_storable(value) else None for value in chosen),
+        )
+
+
+def _is_storable(text: str) -> bool:
+    """Whether a database can be asked for it: no NUL, no half of a surrogate pair."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +155,7 @@ def find_viewer(session: Session, user_id: str) -> Viewer | None:
 def load_overview(session: Session, viewer: Viewer, selection: Selection, *, at: datetime) -> Overview:
     """All figures of the page from one state of the database, so that they agree with each other."""
     zone = zone_or_utc(selection.zone)
-    chosen = RANGES.get(selection.range_name, RANGES["24h"])
+    chosen = RANGES.get(selection.range_name, RANGES[DEFAULT_RANGE])
     range_slots = slots(chosen, zone, at)
     seen = Filters(start=range_slots.start, scope=viewer.scope)
     filters = Filters(
@@ -232,7 +248,7 @@ def _newest(row: UsageRow, key_names: Mapping[str, str], zone: ZoneInfo) -> Newe
 
 
 def _key_names(session: Session) -> dict[str, str]:
-    return dict(session.execute(select(ApiKey.id, ApiKey.name)).tuples().all())
+    return {key_id: name for key_id, name in session.execute(select(ApiKey.id, ApiKey.name))}  # noqa: C416 (rows are typed, dict() of them is not)
 
 
 def _choices(session: Session, seen: Filters, name: str, key_names: Mapping[str, str]) -> list[dict[str, str]]:

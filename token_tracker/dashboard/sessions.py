@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -12,8 +13,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.wrappers import Response as BaseResponse
 
 from token_tracker.dashboard.data import Viewer, find_viewer
-from token_tracker.database.session import reading
+from token_tracker.database.session import reading, transaction
+from token_tracker.services import refresh_tokens
 from token_tracker.services.accounts import authenticate
+
+log = logging.getLogger("token_tracker.dashboard")
 
 LIFETIME = timedelta(hours=12)
 OPEN_PATHS = frozenset({"/login", "/assets/style.css"})
@@ -23,19 +27,21 @@ AWAY = "The database cannot be reached right now; nobody can log in until it is 
 
 def protect(server: Flask, engine: Engine) -> None:
     """Close every route of `server` but the login page, and add /login and /logout."""
-    server.before_request(_require_login)
+    server.before_request(lambda: _require_login(engine))
     server.after_request(_security_headers)
     server.add_url_rule("/login", view_func=_login_view(engine), methods=["GET", "POST"])
-    server.add_url_rule("/logout", view_func=_logout, methods=["POST"])
+    server.add_url_rule("/logout", view_func=_logout_view(engine), methods=["POST"])
 
 
 def current_viewer(engine: Engine) -> Viewer | None:
-    """Who asks, read afresh from the database, so that a disabled account sees nothing more."""
-    user_id = session.get("user")
-    if not isinstance(user_id, str):
+    """Who asks, read afresh from the database, so that a disabled account and a login that was ended see nothing
+    more, whoever holds a copy of the cookie."""
+    user_id, login = session.get("user"), session.get("login")
+    if not isinstance(user_id, str) or not isinstance(login, str):
         return None
     with reading(engine) as database:
-        return find_viewer(database, user_id)
+        live = refresh_tokens.is_live(database, login=login, user_id=user_id, at=datetime.now(UTC))
+        return find_viewer(database, user_id) if live else None
 
 
 def csrf_token() -> str:
@@ -44,7 +50,9 @@ def csrf_token() -> str:
     return str(token)
 
 
-def _require_login() -> BaseResponse | None:
+def _require_login(engine: Engine) -> BaseResponse | None:
+    if request.path == "/" and _is_logged_in() and _has_ended(engine):
+        session.clear()
     if request.path in OPEN_PATHS or _is_logged_in():
         return None
     if request.path.startswith("/_dash-update-component") or request.method != "GET":
@@ -56,6 +64,13 @@ def _is_logged_in() -> bool:
     return isinstance(session.get("user"), str) and session.get("until", 0) > datetime.now(UTC).timestamp()
 
 
+def _has_ended(engine: Engine) -> bool:
+    try:
+        return current_viewer(engine) is None
+    except SQLAlchemyError:
+        return False  # nobody knows; the page says that the database is away
+
+
 def _login_view(engine: Engine) -> Callable[[], str | BaseResponse | tuple[str, int]]:
     def login() -> str | BaseResponse | tuple[str, int]:
         if request.method == "GET":
@@ -65,13 +80,17 @@ def _login_view(engine: Engine) -> Callable[[], str | BaseResponse | tuple[str, 
         try:
             with reading(engine) as database:
                 user = authenticate(database, username=username, password=password)
+            if user is None:
+                return _page(WRONG, username), 401
+            at = datetime.now(UTC)
+            with transaction(engine) as database:
+                token = refresh_tokens.issue(database, user_id=user.id, at=at)
         except SQLAlchemyError:
             return _page(AWAY, username), 503
-        if user is None:
-            return _page(WRONG, username), 401
         session.clear()
         session["user"] = user.id
-        session["until"] = (datetime.now(UTC) + LIFETIME).timestamp()
+        session["login"] = refresh_tokens.login_of(token)
+        session["until"] = (at + LIFETIME).timestamp()
         return redirect("/")
 
     return login
@@ -81,10 +100,19 @@ def _page(problem: str | None, username: str = "") -> str:
     return render_template("login.html", problem=problem, username=username, csrf_token=csrf_token())
 
 
-def _logout() -> BaseResponse:
-    _require_csrf()
-    session.clear()
-    return redirect("/login")
+def _logout_view(engine: Engine) -> Callable[[], BaseResponse]:
+    def logout() -> BaseResponse:
+        _require_csrf()
+        if isinstance(login := session.get("login"), str):
+            try:
+                with transaction(engine) as database:
+                    refresh_tokens.end_login(database, login=login, at=datetime.now(UTC))
+            except SQLAlchemyError:
+                log.warning("the database is away: a log-out ended the session in its own browser only")
+        session.clear()
+        return redirect("/login")
+
+    return logout
 
 
 def _require_csrf() -> None:

@@ -46,6 +46,24 @@ def revoke(session: Session, *, token: str, at: datetime) -> None:
         _end_family(session, found.family, at)
 
 
+def login_of(token: str) -> str:
+    """The name of the login that a first token stands for; of no use to somebody who reads it."""
+    return _hash(token).hex()
+
+
+def is_live(session: Session, *, login: str, user_id: str, at: datetime) -> bool:
+    """Whether that login is the account's and has neither ended nor been ended."""
+    found = session.get(RefreshToken, bytes.fromhex(login))
+    return found is not None and found.user_id == user_id and found.revoked_at is None and found.expires_at > at
+
+
+def end_login(session: Session, *, login: str, at: datetime) -> None:
+    """End it; unknown or ended ones are left as they are."""
+    found = session.get(RefreshToken, bytes.fromhex(login))
+    if found is not None:
+        _end_family(session, found.family, at)
+
+
 def revoke_user(session: Session, *, user_id: str, at: datetime) -> None:
     """End all logins of an account."""
     tokens = update(RefreshToken).where(RefreshToken.user_id == user_id, RefreshToken.revoked_at.is_(None))

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from token_tracker.dashboard import figures
-from token_tracker.dashboard.data import NewestCall, Overview, Selection, load_overview
+from token_tracker.dashboard.data import DEFAULT_RANGE, NewestCall, Overview, Selection, load_overview
 from token_tracker.dashboard.ranges import RANGES
 from token_tracker.dashboard.sessions import csrf_token, current_viewer
 from token_tracker.database.session import reading
@@ -64,7 +64,7 @@ def _filters() -> html.Div:
     ranges = dcc.Dropdown(
         id="range",
         options=[{"label": r.label, "value": name} for name, r in RANGES.items()],
-        value="24h",
+        value=DEFAULT_RANGE,
         clearable=False,
         persistence=True,
         persistence_type="session",
@@ -183,10 +183,10 @@ def register(app: Dash, engine: Engine) -> None:
         *(Input(f"filter-{name}", "value") for name in FILTERS),
         State("state", "className"),
     )
-    def refresh(_tick: int | None, zone: str | None, range_name: str, *chosen: str | None) -> tuple[Any, ...]:
+    def refresh(_tick: object, zone: object, range_name: object, *chosen: object) -> tuple[Any, ...]:
         if zone is None:  # the browser has not told its zone yet; it does at once
             return (no_update,) * (3 + len(GRAPHS) + 1 + len(FILTERS))
-        selection = Selection(range_name, zone, *chosen[: len(FILTERS)])
+        selection = Selection.from_browser(range_name, zone, *chosen[: len(FILTERS)])
         try:
             viewer = current_viewer(engine)
             if viewer is None:
