@@ -17,6 +17,8 @@ from token_tracker.domain.errors import (
     Refusal,
     journal_unavailable,
     lane_unavailable,
+    shutting_down,
+    upstream_broke,
     upstream_timeout,
     upstream_unreachable,
 )
@@ -30,6 +32,7 @@ from token_tracker.proxy.deadline import Deadline, Phase
 from token_tracker.proxy.dialects.base import StreamObserver
 from token_tracker.proxy.errors import refuse
 from token_tracker.proxy.lanes.answers import answer, remainder
+from token_tracker.proxy.lanes.following import Attempts, Held
 from token_tracker.proxy.lanes.late import EvidenceSource, complete_later
 
 UPSTREAM_ERRORS = (aiohttp.ClientError, OSError, asyncio.IncompleteReadError)
@@ -66,26 +69,6 @@ class Shaper(Protocol):
     def feed(self, chunk: bytes) -> bytes: ...
 
     def close(self) -> bytes: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A failed attempt that is not booked yet, since another may follow, and what the client gets if none does."""
-
-    failed: Failed
-    reason: EndReason
-    our_status: int
-    say: Callable[[End | None], Awaitable[None]]
-
-
-class Attempts(Protocol):
-    """Which attempts may follow one that failed."""
-
-    def another(self, attempt: Attempt, failed: Failed) -> float | None:
-        """Seconds until the next attempt may begin; None if there is none."""
-
-    def open(self) -> None:
-        """Write the open record of that next attempt. Raises `JournalUnavailable`: then there is none."""
 
 
 @dataclass(slots=True)
@@ -350,21 +333,3 @@ class Exchange:
         self._is_draining = True
         self.floor.drains += 1
         self.deadline.limit("gone", options.drain_timeout_s)
-
-
-def upstream_broke(model: str) -> Refusal:
-    return Refusal(
-        502,
-        "upstream_unreachable",
-        f"The upstream of '{model}' closed the connection before its answer was complete. "
-        "It may have been billed; the call is in the ledger.",
-    )
-
-
-def shutting_down(retry_after_s: int = 2) -> Refusal:
-    return Refusal(
-        503,
-        "shutting_down",
-        "The gateway is shutting down and cut this call; it is in the ledger. Try again.",
-        retry_after_s,
-    )
