@@ -166,7 +166,8 @@ def check_books(ledger: Path, at_least: int) -> None:
             break
         time.sleep(0.25)
     print(
-        f"\nBooks: {at_least:,} answered calls, {calls:,} calls in the ledger, {rows - calls} doubled, "
+        f"\nBooks: {at_least:,} answered calls; {calls:,} in the ledger, which also has the warm-up and what wrk cut "
+        f"off at a round's end; {rows - calls} doubled, "
         f"{max(0, at_least - calls)} lost, roll-ups sum to {summed:,}."
     )
     if calls < at_least or summed != calls:

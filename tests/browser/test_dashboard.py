@@ -74,7 +74,7 @@ def test_a_person_logs_in_and_sees_the_cost_of_the_call_just_made(installation: 
     assert texts(driver, "#card-errors") == ["0"]
     [row] = texts(driver, "#newest tbody tr")
     cells = texts(driver, "#newest tbody tr td")
-    assert COST in cells and "echo" in cells
+    assert COST in cells and "demo → echo" in cells
     assert "provider" in row and "priced" in row and "complete" in row, "the evidence stands beside the cost"
     wait_until(lambda: len(texts(driver, ".js-plotly-plot .main-svg")) >= 4, 20, "four figures")
 

@@ -74,7 +74,7 @@ def test_a_reference_that_nobody_would_fill_in_is_a_problem(files: Files) -> Non
 def test_the_shipped_file_offers_the_demo_model_at_a_price(files: Files) -> None:
     configuration = files.load((ROOT / "config" / "proxy.yaml").read_text())
     (demo,) = configuration.models.exact["demo"]
-    assert (demo.provider, demo.model, demo.api_base) == ("demo", "echo", None)
+    assert (demo.provider, demo.model, demo.api_base) == ("demo", "demo", None)
     assert demo.rates is not None
     assert all(rate > 0 for rate in demo.rates.values())
     assert configuration.needs_demo

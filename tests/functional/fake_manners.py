@@ -16,6 +16,8 @@ NAMES = frozenset(
     (
         "plain",
         "no-usage",
+        "usage-is-text",
+        "output-is-negative",
         "usage-in-choices",
         "usage-in-x-groq",
         "usage-in-every-chunk",
@@ -107,6 +109,10 @@ def shape_answer(answer: Json, manner: Manner) -> Json:
     usage = answer.get("usage")
     if "no-usage" in manner:
         return {key: value for key, value in answer.items() if key != "usage"}
+    if "usage-is-text" in manner:
+        return {**answer, "usage": "many"}
+    if "output-is-negative" in manner and usage:
+        return {**answer, "usage": {**usage, "completion_tokens": -7}}
     return {**answer, "usage": _details_gone(usage)} if "null-details" in manner and usage else answer
 
 

@@ -20,7 +20,8 @@ models that do not begin with 'fake-' are plain, an unknown manner is a 400:
   `reasoning`: 50 reasoning tokens on top of R (on
   messages they are output tokens like others); `audio` (chat): 7 audio tokens in, 9 out, on top;
 - `no-usage`; `usage-in-choices` (Kimi), `usage-in-x-groq` (Groq), `usage-in-every-chunk`, `usage-unasked`: chat
-  streams, whether asked or not; `null-details`: every detail object of a usage is null;
+  streams, whether asked or not; `usage-is-text`, `output-is-negative`: nonsense in whole answers;
+  `null-details`: every detail object of a usage is null;
 - `gzip` (only if the client accepts it), `crlf`, `comments`, `multiline`, `no-space`, `cut-every-byte`,
   `content-length-sse`: the same stream, differently laid out;
 - `dies-mid-stream`: the connection is cut after half of the words (R // 2), or half of a whole body; `ends-early`: a

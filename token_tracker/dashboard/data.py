@@ -96,7 +96,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class NewestCall:
-    """A row of the table. `cost_nano_usd` None: no price is known."""
+    """A row of the table. `model`: what was asked for → what it stood for. `cost_nano_usd` None: no price is known."""
 
     id: str
     time: str
@@ -233,7 +233,7 @@ def _newest(row: UsageRow, key_names: Mapping[str, str], zone: ZoneInfo) -> Newe
     return NewestCall(
         id=row.id,
         time=row.timestamp.astimezone(zone).strftime("%d %b %H:%M:%S"),
-        model=row.model,
+        model=row.model if row.requested_model == row.model else f"{row.requested_model} → {row.model}",
         user=row.user,
         key_name=key_names.get(row.key_id, row.key_id),
         prompt_tokens=row.usage.prompt_tokens,

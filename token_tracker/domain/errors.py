@@ -115,6 +115,15 @@ def upstream_broke(model: str) -> Refusal:
     )
 
 
+def upstream_unreadable(model: str) -> Refusal:
+    return Refusal(
+        502,
+        "upstream_unreachable",
+        f"The upstream of '{model}' sent a success that could not be translated. It may have been billed; the call is "
+        "in the ledger.",
+    )
+
+
 def shutting_down(retry_after_s: int = 2) -> Refusal:
     return Refusal(
         503,

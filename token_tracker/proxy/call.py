@@ -81,7 +81,7 @@ class Attempt:
             return NO_USAGE, UsageSource.NONE
         reading = self.reading
         if reading.usage is not None and reading.is_final:
-            return reading.usage, UsageSource.PROVIDER
+            return reading.usage, UsageSource.ESTIMATED if reading.is_estimate else UsageSource.PROVIDER
         if reading.error and reading.usage is None and not reading.output_bytes:
             return NO_USAGE, UsageSource.NONE  # an error inside a 200
         seen_tokens = -(-reading.output_bytes // BYTES_PER_TOKEN)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from token_tracker.config.values import Address, Configuration
 from token_tracker.supervisor.preparation import Outcome
 
 _HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-_RESET = "python -m token_tracker.database.init --reset-admin-password"
 _CURL = """  curl {url}/v1/chat/completions \\
     -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\
     -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello, who is there?"}}]}}'"""
@@ -45,10 +46,16 @@ def entrance(configuration: Configuration, made: Outcome | None) -> list[str]:
     elif made and made.first_key is not None and own_password:
         login = "admin   password: the one in TOKEN_TRACKER_ADMIN_PASSWORD"
     else:
-        login = f"admin   (forgotten? {_RESET})"
+        login = f"admin   (forgotten? {_python()} -m token_tracker.database.init --reset-admin-password)"
     if made and made.first_key is not None:
         return [f"  {'Login':<11}{login}", f"  {'first key':<11}{made.first_key}   (shown this once)"]
     return [f"  {'Login':<11}{login}", *_new_key(configuration.settings.api)]
+
+
+def _python() -> str:
+    """This interpreter, as one would type it here."""
+    python, here = Path(sys.executable), Path.cwd()
+    return str(python.relative_to(here) if python.is_relative_to(here) else python)
 
 
 def _new_key(api: Address) -> list[str]:

@@ -68,6 +68,9 @@ def models(provider: FakeProvider) -> dict[str, tuple[Deployment, ...]]:
         at("claude-dies", "fake-dies-mid-stream", "anthropic"),
         at("gpt", "fake-plain"),
         at("gpt-429", "fake-429"),
+        at("gpt-no-usage", "fake-no-usage", lane="litellm"),
+        at("gpt-usage-is-text", "fake-usage-is-text", lane="litellm"),
+        at("gpt-output-is-negative", "fake-output-is-negative", lane="litellm"),
         at("gpt-400", "fake-400"),
         at("gpt-gone", "m", api_base=nowhere),
         at("tts-1", "tts-1", rates=None),
@@ -344,6 +347,49 @@ def test_a_fallback_may_be_on_the_other_lane(lane: Lane) -> None:
     first, last = attempts(lane, answer.headers["x-tt-request-id"], 2)
     assert (first.opened.lane, first.status_code) == ("direct", 429)
     assert (last.opened.lane, last.opened.model, last.cost_nano_usd) == ("litellm", "fake-plain", PAID_NANO_USD)
+
+
+def streamed_without_usage(lane: Lane, route: str, marker: str) -> str:
+    """The id of a call on `route` to an upstream that reports no usage."""
+    if route == "messages":
+        messages: Any = [{"role": "user", "content": SAID}]
+        made: Any = lane.anthropic.messages.with_raw_response.create(
+            model="gpt-no-usage", max_tokens=100, messages=messages, stream=True, metadata={"user_id": marker}
+        )
+    elif route == "responses":
+        made = lane.openai.responses.with_raw_response.create(
+            model="gpt-no-usage", input=SAID, stream=True, extra_body={"user": marker}
+        )
+    else:
+        made = lane.openai.chat.completions.with_raw_response.create(
+            model="gpt-no-usage", stream=True, stream_options={"include_usage": True}, **said(marker)
+        )
+    assert "LiteLLM" not in str(list(made.parse()))
+    return str(made.headers["x-tt-request-id"])
+
+
+@pytest.mark.parametrize("route", ["chat", "messages", "responses"])
+def test_what_litellm_counted_for_a_silent_upstream_is_an_estimate(lane: Lane, route: str) -> None:
+    row = lane.row(streamed_without_usage(lane, route, f"n-{route}"))
+    assert (row.end_reason, row.usage_source) == ("complete", "estimated")
+    assert row.cost_nano_usd
+
+
+def test_a_success_that_cannot_be_translated_is_booked_as_an_estimate(lane: Lane) -> None:
+    with pytest.raises(openai.InternalServerError) as caught:
+        lane.openai.chat.completions.create(model="gpt-usage-is-text", **said("t1"))
+    assert caught.value.status_code == 502
+    assert "could not be translated. It may have been billed" in caught.value.message
+    row = lane.row(caught.value.response.headers["x-tt-request-id"])
+    assert (row.end_reason, row.status_code, row.usage_source) == ("upstream_error", 502, "estimated")
+    assert row.cost_nano_usd
+
+
+def test_a_negative_count_on_the_translated_lane_is_no_proof_of_anything(lane: Lane) -> None:
+    raw = lane.openai.chat.completions.with_raw_response.create(model="gpt-output-is-negative", **said("t2"))
+    row = lane.row(raw.headers["x-tt-request-id"])
+    assert (row.end_reason, row.usage_source) == ("complete", "estimated")
+    assert tokens(row)["output_tokens"] > 0
 
 
 def test_while_the_child_is_gone_translated_calls_are_refused_and_direct_ones_go_on(lane: Lane) -> None:

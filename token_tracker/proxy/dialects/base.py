@@ -43,6 +43,7 @@ class Reading:
     output_events: int = 0
     output_bytes: int = 0
     saw_end: bool = False  # the dialect's terminal event was seen (an error event where that ends a stream)
+    is_estimate: bool = False  # `usage` is somebody's count between the provider and us, not its own
     error: bool = False  # the answer carried an error, whatever its status
 
 

@@ -21,6 +21,7 @@ from token_tracker.domain.errors import (
     upstream_broke,
     upstream_timeout,
     upstream_unreachable,
+    upstream_unreadable,
 )
 from token_tracker.domain.pricing import CostSource
 from token_tracker.domain.usage import EndReason
@@ -32,6 +33,7 @@ from token_tracker.proxy.deadline import Deadline, Phase
 from token_tracker.proxy.dialects.base import StreamObserver
 from token_tracker.proxy.errors import refuse
 from token_tracker.proxy.lanes.answers import answer, remainder
+from token_tracker.proxy.lanes.failures import UnreadableAnswer
 from token_tracker.proxy.lanes.following import Attempts, Held
 from token_tracker.proxy.lanes.late import EvidenceSource, complete_later
 
@@ -51,7 +53,9 @@ class UpstreamRequest:
 
 class Shaper(Protocol):
     """What makes one translated answer the client's: undoes the traces of the process in between. The direct lane has
-    none and changes nothing."""
+    none and changes nothing. `usage_is_estimate`: the process in between counted where the upstream did not."""
+
+    usage_is_estimate: bool
 
     def is_unbilled(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
         """Of an error: whether the upstream itself refused, or was not reached."""
@@ -194,6 +198,7 @@ class Exchange:
             return None
         attempt.is_booked = True
         self.reason = reason
+        attempt.reading.is_estimate |= self.shaper is not None and self.shaper.usage_is_estimate
         end = attempt.end_record(reason, attempt.status or (0 if self.client.gone else our_status))
         if not self._is_awaited(reason):
             self.floor.journal.end(end)
@@ -253,6 +258,9 @@ class Exchange:
             await self._interrupted(phase)
         except JournalUnavailable:
             await self._give_up(journal_unavailable())
+        except UnreadableAnswer:
+            self.book(EndReason.UPSTREAM_ERROR, 502)
+            await self._give_up(upstream_unreadable(self.attempt.request.model))
         except UPSTREAM_ERRORS:
             await self._broken()
         except Exception:  # a fault of ours, which the caller reports: the call has its row all the same

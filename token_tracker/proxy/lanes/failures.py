@@ -31,6 +31,10 @@ _TELLTALE = re.compile(
 )
 
 
+class UnreadableAnswer(ConnectionError):
+    """The upstream served the call, but nobody can read what it sent: it may have been billed."""
+
+
 def status_of(failure: Failure | None, status: int) -> int:
     """The status of an answer: the upstream's own if it gave one; 502 if it was not reached, 504 after a time-out
     (LiteLLM's word for that is 408)."""

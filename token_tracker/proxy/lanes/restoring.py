@@ -11,7 +11,7 @@ import msgspec
 
 from token_tracker.domain.providers import WireFormat
 from token_tracker.proxy.lanes import failures
-from token_tracker.proxy.litellm.report import FAILURE_HEADER, Failure, from_header
+from token_tracker.proxy.litellm.report import COUNTED_MARK, FAILURE_HEADER, Failure, from_header
 
 EVENT_MAX_BYTES = 16 << 20  # a longer event goes out as it is
 
@@ -40,6 +40,7 @@ class Restorer:
         self._new_model = _encode(client_model)
         self._old_models = tuple(b'"model":' + _encode(name) for name in self._names)
         self._pending = bytearray()
+        self.usage_is_estimate = False  # the stream's usage is LiteLLM's own count
 
     # Whole answers
 
@@ -52,12 +53,15 @@ class Restorer:
     def answer_status(self, status: int, headers: Iterable[tuple[bytes, bytes]] = ()) -> int:
         """The upstream's own status where LiteLLM changed it; a time-out is 504, an upstream not reached 502.
 
-        Raises ConnectionResetError where the connection broke before anything of the answer came: for the books that
-        is no error answer, as the upstream may have billed the call.
+        Raises ConnectionResetError where the connection broke before anything of the answer came, UnreadableAnswer
+        where it was a success that LiteLLM could not read: for the books neither is an error answer, as the upstream
+        may have billed the call.
         """
         failure = _failure(headers)
         if failure is not None and failure.kind == "broken":
             raise ConnectionResetError("the upstream's connection broke")
+        if failure is not None and failure.kind == "unreadable":
+            raise failures.UnreadableAnswer
         return failures.status_of(failure, status)
 
     def answer_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> _Headers:
@@ -114,6 +118,9 @@ class Restorer:
         return rest
 
     def _is_extra(self, event: bytes) -> bool:
+        if event == COUNTED_MARK.strip():
+            self.usage_is_estimate = True
+            return True
         return self._wire is WireFormat.RESPONSES and event.strip() == b"data: [DONE]"
 
     def _event(self, event: bytes) -> bytes:

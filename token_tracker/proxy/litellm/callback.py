@@ -9,9 +9,9 @@ from typing import Any
 
 from litellm.integrations.custom_logger import CustomLogger
 
-from token_tracker.proxy.litellm.guard import failed
 from token_tracker.proxy.litellm.payload import read_evidence, read_failure
 from token_tracker.proxy.litellm.report import Evidence, socket_path, to_line, worker_of
+from token_tracker.proxy.litellm.witness import witness
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +44,10 @@ class EvidenceCallback(CustomLogger):  # type: ignore[misc]  # LiteLLM's class i
         self, request_data: Any, original_exception: Any, user_api_key_dict: Any, traceback_str: Any = None
     ) -> None:
         """Once per failed request, on its way out: keeps what the upstream said for the guard's header."""
-        failures = failed.get(None)
+        seen = witness.get(None)
         failure = read_failure(original_exception)
-        if failures is not None and failure is not None:
-            failures.append(failure)
+        if seen is not None and failure is not None:
+            seen.failures.append(failure)
 
     async def close(self) -> None:
         """Hand what is buffered to the workers; they are on this machine, so this is a matter of milliseconds."""

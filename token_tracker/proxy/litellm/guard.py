@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextvars import ContextVar
 from typing import Any
 
-from token_tracker.proxy.litellm.report import FAILURE_HEADER, Failure, to_header
+from token_tracker.proxy.litellm.report import COUNTED_MARK, FAILURE_HEADER, Failure, to_header
+from token_tracker.proxy.litellm.witness import Witness, witness
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-# Filled in by the callback's failure hook, which runs in the request's context; the guard sends it as a header.
-failed: ContextVar[list[Failure]] = ContextVar("failed")
 
 LIVE_PATH = "/health/liveliness"
 ROUTES = frozenset(
@@ -48,21 +45,35 @@ def guarded(app: App, master_key: str) -> App:
         elif not _has_key(scope, expected):
             await _answer(send, 401)
         else:
-            failures: list[Failure] = []
-            failed.set(failures)
-            await app(scope, receive, _telling(failures, send))
+            seen = Witness()
+            witness.set(seen)
+            await app(scope, receive, _telling(seen, send))
 
     return guard
 
 
-def _telling(failures: list[Failure], send: Send) -> Send:
+def _telling(seen: Witness, send: Send) -> Send:
+    """The answer with what was seen: a failure as a header, LiteLLM's own count as a comment in the stream."""
+    marks = False  # between two events of a stream, and it is not marked yet
+
     async def sending(message: Message) -> None:
-        if failures and message["type"] == "http.response.start":
-            told = (FAILURE_HEADER.encode(), to_header(failures[-1]))
-            message["headers"] = [*message["headers"], told]
+        nonlocal marks
+        if message["type"] == "http.response.start":
+            if (failure := _failure(seen, message["status"])) is not None:
+                message["headers"] = [*message["headers"], (FAILURE_HEADER.encode(), to_header(failure))]
+            marks = any(value.startswith(b"text/event-stream") for _, value in message["headers"])
+        elif marks and seen.has_counted and message.get("body"):
+            message["body"] = COUNTED_MARK + message["body"]
+            marks = False
         await send(message)
 
     return sending
+
+
+def _failure(seen: Witness, status: int) -> Failure | None:
+    if seen.failures:
+        return seen.failures[-1]
+    return Failure(kind="unreadable") if status >= 400 and seen.was_served else None
 
 
 def _has_key(scope: Scope, expected: bytes) -> bool:

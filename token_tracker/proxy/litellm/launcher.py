@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from token_tracker.proxy.litellm import environment, quiet, stand_ins
+from token_tracker.proxy.litellm import environment, quiet, stand_ins, witness
 from token_tracker.proxy.litellm.guard import App, guarded
 
 # Without secrets: model, address and key of the upstream come in each request's body. What LiteLLM sends upstream must
@@ -85,6 +85,7 @@ def _application(key: str, evidence_dir: Path) -> App:
 
     quiet.quieten()
     _never_retry()
+    witness.watch()
     litellm.suppress_debug_info = True
     callback = EvidenceCallback(evidence_dir)
     litellm.callbacks.append(callback)

@@ -41,8 +41,9 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why a translated call failed, as the upstream itself said it: LiteLLM's own error mixes that with names of its
     own, guesses statuses from words in the text, and drops headers on some routes.
 
-    `kind`: 'answered' (the upstream's status and error follow), 'unreachable', 'broken' (the connection ended early)
-    or 'timeout'. `headers`: retry-after, request ids and rate limits of the answer.
+    `kind`: 'answered' (the upstream's status and error follow), 'unreachable', 'broken' (the connection ended early),
+    'timeout' or 'unreadable' (a success that LiteLLM could not translate).
+    `headers`: retry-after, request ids and rate limits of the answer.
     """
 
     kind: str
@@ -55,6 +56,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 FAILURE_HEADER = "x-tt-upstream-failure"
+COUNTED_MARK = b": counted by LiteLLM\n\n"  # in a stream: the usage that follows is LiteLLM's own count
 
 
 _encoder = msgspec.json.Encoder(decimal_format="string")
