@@ -62,7 +62,7 @@ def test_a_person_logs_in_and_sees_the_cost_of_the_call_just_made(installation: 
     driver.get(installation.dashboard_url)
     assert driver.current_url.endswith("/login"), "nothing is seen without a login"
     log_in(driver, "a wrong password")
-    assert texts(driver, "[role=alert]") == ["Wrong user name or password."]
+    wait_until(lambda: texts(driver, "[role=alert]") == ["Wrong user name or password."], 10, "the refusal")
     assert {"/login"} == {urlsplit(driver.current_url).path}
     # The browser itself notes the refused form; nothing else was said.
     assert all("401" in said for said in console_problems(driver))

@@ -86,6 +86,22 @@ def test_filters_and_a_zone_that_no_control_holds_are_the_defaults(server: Flask
         assert refreshed(client, values).startswith("Last 24 hours, times in UTC")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        *("", "x", "5", "null", "[]", "{}", '{"output": 5}', '{"output": "nope.children", "inputs": []}'),
+        *('{"output": "OURS", "inputs": [1], "outputs": [], "state": []}', '{"output": "OURS", "outputs": {}}'),
+    ],
+)
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_a_callback_that_no_page_of_ours_sends_is_a_bad_request(server: Flask, body: str) -> None:
+    client = server.test_client()
+    log_in(client)
+    (ours,) = [each["output"] for each in client.get("/_dash-dependencies").get_json() if "cards" in each["output"]]
+    answer = client.post("/_dash-update-component", data=body.replace("OURS", ours), content_type="application/json")
+    assert answer.status_code == 400
+
+
 def test_a_log_out_ends_the_session_for_a_copied_cookie_too(server: Flask) -> None:
     client, thief = server.test_client(), server.test_client()
     log_in(client)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dash import Dash
-from flask import Flask
+from flask import Flask, abort, request
 
 from token_tracker.config import Configuration
 from token_tracker.config.load import load
@@ -41,7 +43,32 @@ def create_app(configuration: Configuration | None = None) -> Flask:
     with server.test_request_context():  # Dash draws the layout once at start, for nobody, to learn its ids
         app.layout = lambda: overview.layout(_who(current_viewer(engine)))
     overview.register(app, engine)
+    server.before_request(lambda: _refuse_junk(app))
     return server
+
+
+def _refuse_junk(app: Dash) -> None:
+    """400 for what no page of ours sends to a callback; Dash would answer it with 500 and a traceback."""
+    if request.path == "/_dash-update-component" and not _is_call(app, request.get_json(silent=True)):
+        abort(400)
+
+
+def _is_call(app: Dash, body: Any) -> bool:
+    output = body.get("output") if isinstance(body, dict) else None
+    if not isinstance(output, str) or output not in app.callback_map:
+        return False
+    callback = app.callback_map[output]
+    given = [body.get(name, []) for name in ("outputs", "inputs", "state")]
+    wanted = [output.strip(".").split("..."), callback["inputs"], callback["state"]]
+    return all(_are_properties(found, len(names)) for found, names in zip(given, wanted, strict=True))
+
+
+def _are_properties(found: Any, count: int) -> bool:
+    return (
+        isinstance(found, list)
+        and len(found) == count
+        and all(isinstance(each, dict) and {"id", "property"} <= each.keys() for each in found)
+    )
 
 
 def _who(viewer: Viewer | None) -> str:
