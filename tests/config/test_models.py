@@ -158,12 +158,11 @@ def test_other_parameters_are_kept_for_the_translated_lane_and_that_is_said(file
 
 
 def test_parameters_that_are_not_honoured_are_named_and_not_sent(files: Files) -> None:
-    configuration = files.load(entry("model: gemini/x, api_key: k, rpm: 5, num_retries: 2, order: 1"))
+    configuration = files.load(entry("model: gemini/x, api_key: k, rpm: 5, max_retries: 2, order: 1, num_retries: 2"))
     assert one(configuration).litellm_params == {}
     assert [warning.partition(" is ")[0].rpartition(".")[2] for warning in configuration.warnings] == [
         "rpm",
-        "num_retries",
-        "order",
+        "max_retries",
     ]
 
 

@@ -144,16 +144,13 @@ def test_what_is_not_honoured_of_litellms_sections_is_named_once(files: Files) -
         DEMO
         + """
 litellm_settings: {num_retries: 2, request_timeout: 60, callbacks: [prometheus]}
-router_settings: {fallbacks: [{a: [b]}], allowed_fails: 3, cooldown_time: 5, model_group_alias: {x: demo}}
+router_settings: {retry_policy: {}, allowed_fails: 3, cooldown_time: 5, model_group_alias: {x: demo}}
 general_settings: {master_key: sk-hunter2, never_heard_of: 1}
 """
     ).warnings
     assert [warning.partition(" is ignored: ")[0] for warning in warnings] == [
-        "litellm_settings.num_retries",
         "litellm_settings.callbacks",
-        "router_settings.fallbacks",
-        "router_settings.allowed_fails",
-        "router_settings.cooldown_time",
+        "router_settings.retry_policy",
         "general_settings.master_key",
         "general_settings.never_heard_of",
     ]
@@ -169,8 +166,10 @@ gateway: {on_disconnect: drain, drain_timeout_s: 10, drains: 100, evidence_wait_
 
 
 def test_gateway_options_are_read(files: Files) -> None:
-    gateway = files.load(DEMO + "gateway: {on_disconnect: cancel, drains: 0, idle_timeout_s: 2.5}\n").gateway
-    assert gateway == GatewayOptions(on_disconnect="cancel", drains=0, idle_timeout_s=2.5)
+    gateway = files.load(
+        DEMO + "gateway: {on_disconnect: cancel, drains: 0, idle_timeout_s: 2.5, retry_ambiguous: true}\n"
+    ).gateway
+    assert gateway == GatewayOptions(on_disconnect="cancel", drains=0, idle_timeout_s=2.5, retry_ambiguous=True)
 
 
 def test_litellms_time_out_for_all_models_counts_where_ours_is_not_given(files: Files) -> None:
@@ -183,7 +182,7 @@ def test_litellms_time_out_for_all_models_counts_where_ours_is_not_given(files: 
     "line",
     [
         "on_disconnect: wait", "drains: 1.5", "drains: -1", "shutdown_s: 0", "idle_timeout_s: soon",
-        "idle_timeout_s: true", "connect_timeout_s: .nan", "retry_ambiguous: true",
+        "idle_timeout_s: true", "connect_timeout_s: .nan", "retry_ambiguous: 1",
     ],
 )  # fmt: skip
 def test_a_wrong_gateway_option_is_named(files: Files, line: str) -> None:

@@ -54,10 +54,25 @@ def models(provider: FakeProvider) -> list[dict[str, Any]]:
         model("by-regex", "groq/llama-other", openai_base),
         model("by-star", "groq/qwen", openai_base),
         model("own-price", "groq/llama-special-too", openai_base, input_cost_per_token=1, output_cost_per_token=0),
+        # Names with several deployments: the first one of each fails. None rests, so that tests do not meet.
+        *several("retried", "openai/fake-500", "openai/fake-plain", openai_base),
+        *several("retried-429", "openai/fake-429", "openai/fake-plain", openai_base),
+        *several("claude_retried", "anthropic/fake-529", "anthropic/fake-plain", anthropic_base),
+        *several("all-fail", "openai/fake-500", "openai/fake-503", openai_base),
+        model("falls-back", "openai/fake-503", openai_base, **RATES),
+        model("one", "openai/fake-429", openai_base, **RATES),
         model("dead", "openai/nobody-listens", "http://127.0.0.1:1/v1", **RATES),
     ]
 
 
+def several(name: str, first: str, second: str, api_base: str) -> list[dict[str, Any]]:
+    return [
+        model(name, upstream, api_base, order=order, cooldown_time=0, **RATES)
+        for order, upstream in enumerate((first, second), start=1)
+    ]
+
+
+ROUTING = {"fallbacks": [{"falls-back": ["dead", "alias-of-plain"]}]}
 PRICING = {
     "groq": {
         "llama-special": {"input": 10, "output": 20, "per": 1_000_000},
@@ -140,7 +155,7 @@ class House:
 
 def make_house(directory: Path, provider: FakeProvider, **env: str) -> House:
     """Not started yet."""
-    config = {"model_list": models(provider), "pricing": PRICING}
+    config = {"model_list": models(provider), "pricing": PRICING, "router_settings": ROUTING}
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "functional" / "hosts")])
     variables = {"PYTHONPATH": path, "TOKEN_TRACKER_MAX_BODY_SIZE": "1000000", **env}
     return House(Installation(directory, config, **variables), provider)

@@ -46,10 +46,11 @@ def attempt(price: Choice = PRICED, **more: Any) -> Attempt:
     dialect = ROUTES["/v1/chat/completions"].dialect
     request = dialect.read(BODY)
     choice = upstreams(exact={"m": (deployment(),)}).choice("m", WireFormat.CHAT)
-    assert choice is not None
-    target, subject = choice.pick(), subject_of(key_record(), {}, request)
+    assert choice is not None and choice.only is not None
+    target, subject = choice.only, subject_of(key_record(), {}, request)
+    endpoint = "/v1/chat/completions"
     opened = open_record(
-        call_id="c", now_us=1, endpoint="/v1/chat/completions", target=target, request=request, subject=subject
+        call_id="c", attempt=1, now_us=1, endpoint=endpoint, target=target, request=request, subject=subject
     )
     made = Attempt(opened, dialect, request, target, price, was_sent=True, status=200)
     for name, value in more.items():

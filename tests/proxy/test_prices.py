@@ -29,7 +29,7 @@ class Published:
 def target(**more: Any) -> Target:
     choice = upstreams(exact={"m": (deployment(**more),)}).choice("m", WireFormat.CHAT)
     assert choice is not None
-    return choice.pick()
+    return choice.only
 
 
 def rate(book: PriceBook, at: Target) -> Decimal | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from token_tracker.config.values import Deployment, GatewayOptions, ModelTable, Secret
+from token_tracker.config.values import Deployment, GatewayOptions, ModelTable, Routing, Secret
 from token_tracker.domain.providers import WireFormat
 from token_tracker.proxy.lanes.direct import credential_headers, direct_url, request_headers
 from token_tracker.proxy.upstreams import Upstreams, lane_of
@@ -19,7 +19,8 @@ def deployment(name: str = "m", provider: str = "openai", **more: Any) -> Deploy
 
 def upstreams(**tables: Any) -> Upstreams:
     empty: dict[str, Any] = {"exact": {}, "aliases": {}, "wildcards": {}, "env_offers": {}}
-    return Upstreams(ModelTable(**(empty | tables)), GatewayOptions(), "http://127.0.0.1:1")
+    routing = tables.pop("routing", None)
+    return Upstreams(ModelTable(**(empty | tables)), GatewayOptions(), "http://127.0.0.1:1", routing)
 
 
 def test_lookup_goes_exact_alias_offer_wildcard_with_the_longest_prefix_first() -> None:
@@ -51,20 +52,44 @@ def test_a_prefix_alone_is_no_model() -> None:
     assert upstreams(wildcards={"openai/": (deployment("openai/*", model="*"),)}).deployments("openai/") == ()
 
 
-def test_calls_are_shared_out_by_weight() -> None:
-    light, heavy = deployment(api_base="http://light", weight=1), deployment(api_base="http://heavy", weight=9)
-    choice = upstreams(exact={"m": (light, heavy)}).choice("m", WireFormat.CHAT)
-    assert choice is not None
-    picked = [choice.pick().deployment.api_base for _ in range(2000)]
-    assert 100 < picked.count("http://light") < 320  # 200 expected; these bounds are 7 standard deviations away
+def test_fallbacks_are_followed_once_each_and_five_at_most() -> None:
+    names = "abcdefgh"
+    exact = {name: (deployment(name),) for name in names}
+    chains = {"a": ("b", "c"), "b": ("d", "a"), "*": ("e", "f", "g", "h")}
+    table = upstreams(exact=exact, aliases={"nick": "a"}, routing=Routing(fallbacks=chains))
+    assert table.fallbacks("a") == table.fallbacks("nick") == ("b", "d", "e", "f", "g")
+    assert table.fallbacks("h") == ("e", "f", "g")
 
 
-def test_a_deployment_of_weight_0_is_never_picked_unless_all_are() -> None:
-    off, on = deployment(api_base="http://off", weight=0), deployment(api_base="http://on")
-    choice = upstreams(exact={"m": (off, on)}).choice("m", WireFormat.CHAT)
-    assert choice is not None and {choice.pick().deployment.api_base for _ in range(50)} == {"http://on"}
-    only = upstreams(exact={"m": (off, off)}).choice("m", WireFormat.CHAT)
-    assert only is not None and only.pick().deployment is off
+def test_only_a_single_deployment_that_nothing_is_to_follow_needs_no_plan() -> None:
+    alone, several = (deployment(),), (deployment(), deployment())
+
+    def only(group: tuple[Deployment, ...], **routing: Any) -> Any:
+        choice = upstreams(exact={"m": group, "n": alone}, routing=Routing(**routing)).choice("m", WireFormat.CHAT)
+        assert choice is not None
+        return choice.only
+
+    assert only(alone) is not None and only(alone, num_retries=0) is not None
+    assert only(several) is only(several, num_retries=0) is None
+    assert only(alone, num_retries=1) is only((deployment(num_retries=1),)) is None
+    assert only(alone, fallbacks={"m": ("n",)}) is None
+
+
+def test_one_deployments_rest_holds_for_all_formats_and_names_that_lead_to_it() -> None:
+    table = upstreams(exact={"m": (deployment("m"), deployment("m"))}, aliases={"nick": "m"})
+    chat, embeddings = table.choice("m", WireFormat.CHAT), table.choice("nick", WireFormat.EMBEDDINGS)
+    assert chat is not None and embeddings is not None
+    first, second = chat.group.targets
+    assert first.health is not None and first.health.failed(0.0, 429, None) == 5
+    assert embeddings.group.targets[0].rests(1.0) and not second.rests(1.0)
+
+
+def test_a_deployment_alone_never_rests_unless_it_is_retried() -> None:
+    assert upstreams(exact={"m": (deployment(),)}).choice("m", WireFormat.CHAT).only.health is None  # type: ignore[union-attr]
+    retried = upstreams(exact={"m": (deployment(num_retries=1),)}).choice("m", WireFormat.CHAT)
+    assert retried is not None and retried.group.targets[0].health is not None
+    off = upstreams(exact={"m": (deployment(), deployment())}, routing=Routing(has_cooldowns=False))
+    assert off.choice("m", WireFormat.CHAT).group.targets[0].health is None  # type: ignore[union-attr]
 
 
 def test_the_nearest_name_is_one_that_the_key_may_use() -> None:

@@ -15,15 +15,11 @@ from token_tracker.config.upstream import Known, is_local, split_model
 from token_tracker.config.values import Deployment, GatewayOptions, Hidden, Secret
 from token_tracker.domain.providers import PROVIDERS
 
-_NO_RETRIES = "calls are not retried yet"
 _LIMITS = "use rate_limits"
 IGNORED_PARAMS: Mapping[str, str] = {
-    "num_retries": _NO_RETRIES,
-    "max_retries": _NO_RETRIES,
-    "fallbacks": "fallbacks are not honoured yet",
-    "order": "deployments of one name are chosen by weight; order is not honoured yet",
-    "allowed_fails": "deployments are not cooled down yet",
-    "cooldown_time": "deployments are not cooled down yet",
+    "max_retries": "use num_retries",
+    "fallbacks": "use router_settings.fallbacks",
+    "allowed_fails": "put it under model_info, or into router_settings",
     "rpm": _LIMITS,
     "tpm": _LIMITS,
     "max_parallel_requests": f"{_LIMITS} with 'unit: concurrent'",
@@ -36,6 +32,22 @@ IGNORED_PARAMS: Mapping[str, str] = {
     "use_in_pass_through": "there are no pass-through routes yet",
     "configurable_clientside_auth_params": "clients never choose the upstream's address or key",
 }
+# All that is read of litellm_params here; the rest is LiteLLM's.
+_READ_PARAMS = frozenset(
+    (
+        "model",
+        "api_key",
+        "api_base",
+        "base_url",
+        "custom_llm_provider",
+        "weight",
+        "timeout",
+        "base_model",
+        "order",
+        "num_retries",
+        "cooldown_time",
+    )
+)
 _TIMEOUTS = ("connect_timeout_s", "first_byte_timeout_s", "idle_timeout_s")
 
 
@@ -95,6 +107,12 @@ class _Entry:
         on_disconnect = section.choice("on_disconnect", ("drain", "cancel"))
         own, theirs = section.number("weight", least=0), params.number("weight", least=0)
         weight = own if own is not None else theirs
+        orders = [part.whole("order", least=0) for part in (self.params, self.info)]
+        order = next((each for each in orders if each is not None), None)
+        num_retries = self.params.whole("num_retries", least=0)
+        allowed_fails = self.info.whole("allowed_fails", least=0)
+        rests = [part.number("cooldown_time", least=0) for part in (self.info, self.params)]
+        cooldown_time = next((each for each in rests if each is not None), None)
         section.finish()
         self._check_unknown()
         rates = entry_rates(params, self.info)
@@ -117,6 +135,10 @@ class _Entry:
             weight=float(weight) if weight is not None else 1,
             on_disconnect=on_disconnect,
             is_local=is_local(provider, api_base),
+            order=order,
+            num_retries=num_retries,
+            allowed_fails=allowed_fails,
+            cooldown_time_s=None if cooldown_time is None else float(cooldown_time),
             litellm_params=self._other_params(provider, lane),
             **timeouts,
         )
@@ -198,8 +220,7 @@ class _Entry:
 
     def _other_params(self, provider: str, lane: str | None) -> Mapping[str, object]:
         """Parameters that LiteLLM would add to a call; only the translated lane has a place for them."""
-        read = {"model", "api_key", "api_base", "base_url", "custom_llm_provider", "weight", "timeout", "base_model"}
-        others = [key for key in self.params.names() if key not in read and not is_rate(key)]
+        others = [key for key in self.params.names() if key not in _READ_PARAMS and not is_rate(key)]
         ignored = [key for key in others if key in IGNORED_PARAMS]
         for key in ignored:
             self.context.warnings.append(f"{self.params.place(key)} is ignored: {IGNORED_PARAMS[key]}.")

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 from token_tracker.config.section import Section
 
-_RETRIES = "calls are not retried yet"
-_FALLBACKS = "fallbacks are not honoured yet"
-_COOLDOWNS = "deployments are not cooled down yet"
+_RETRIES = "use num_retries"
+_FALLBACKS = "a request that its upstream refuses is not sent to another; fallbacks are for 429, 5xx and no connection"
 _CALLBACKS = "the gateway keeps its own books; see GET /api/token-usage"
 _CACHE = "answers are not cached"
 _REDIS = "nothing is shared through Redis yet"
@@ -16,20 +15,14 @@ _BUDGET = "use budget"
 _NO_COUNTERPART = "it has no counterpart here"
 # What to use instead, by key, alike in all three sections.
 INSTEAD: Mapping[str, str] = {
-    "num_retries": _RETRIES,
     "max_retries": _RETRIES,
     "retry_policy": _RETRIES,
-    "retry_after": _RETRIES,
     "model_group_retry_policy": _RETRIES,
-    "fallbacks": _FALLBACKS,
-    "default_fallbacks": _FALLBACKS,
     "context_window_fallbacks": _FALLBACKS,
     "content_policy_fallbacks": _FALLBACKS,
-    "allowed_fails": _COOLDOWNS,
-    "allowed_fails_policy": _COOLDOWNS,
-    "cooldown_time": _COOLDOWNS,
-    "disable_cooldowns": _COOLDOWNS,
-    "routing_strategy": "deployments of one name are chosen by weight",
+    "allowed_fails_policy": "use allowed_fails",
+    "max_fallbacks": "at most 5 fallbacks are tried",
+    "routing_strategy": "deployments of one name are chosen by order, then by weight",
     "model_alias_map": "use router_settings.model_group_alias",
     "callbacks": _CALLBACKS,
     "success_callback": _CALLBACKS,
@@ -56,8 +49,18 @@ INSTEAD: Mapping[str, str] = {
     "json_logs": "LiteLLM's own log is off",
 }
 HONOURED: Mapping[str, tuple[str, ...]] = {
-    "litellm_settings": ("request_timeout",),
-    "router_settings": ("timeout", "model_group_alias"),
+    "litellm_settings": ("request_timeout", "num_retries", "allowed_fails", "fallbacks", "default_fallbacks"),
+    "router_settings": (
+        "timeout",
+        "model_group_alias",
+        "num_retries",
+        "retry_after",
+        "fallbacks",
+        "default_fallbacks",
+        "allowed_fails",
+        "cooldown_time",
+        "disable_cooldowns",
+    ),
     "general_settings": (),
 }
 

@@ -28,6 +28,7 @@ def load(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> C
         settings=settings,
         models=file.models,
         gateway=file.gateway,
+        routing=file.routing,
         pricing=file.pricing,
         rate_limits=file.rate_limits,
         budgets=file.budgets,

@@ -12,10 +12,11 @@ from token_tracker.config.expansion import expand, malformed, references
 from token_tracker.config.litellm_sections import name_ignored
 from token_tracker.config.models import read_models
 from token_tracker.config.rates import read_pricing
+from token_tracker.config.routing import read_routing
 from token_tracker.config.rules import read_budget, read_rate_limits
 from token_tracker.config.section import Section
 from token_tracker.config.upstream import Known
-from token_tracker.config.values import BudgetEntry, GatewayOptions, ModelTable, PricingEntry, RateLimitEntry
+from token_tracker.config.values import BudgetEntry, GatewayOptions, ModelTable, PricingEntry, RateLimitEntry, Routing
 from token_tracker.config.yaml_text import YamlError, load_yaml
 
 SECTIONS = (
@@ -41,6 +42,7 @@ class ProxyFile:
 
     models: ModelTable = field(default_factory=lambda: ModelTable({}, {}, {}, {}))
     gateway: GatewayOptions = field(default_factory=GatewayOptions)
+    routing: Routing = field(default_factory=Routing)
     pricing: tuple[PricingEntry, ...] = ()
     rate_limits: tuple[RateLimitEntry, ...] = ()
     budgets: tuple[BudgetEntry, ...] = ()
@@ -83,8 +85,11 @@ def _read(content: object, variables: Mapping[str, str], problems: list[str]) ->
     litellm = {name: top.section(name) for name in ("litellm_settings", "router_settings", "general_settings")}
     gateway = _gateway(top.section("gateway"), litellm)
     context = Context(variables, Known(), gateway)
-    models = read_models(top.sections("model_list"), litellm["router_settings"].section("model_group_alias"), context)
-    result = ProxyFile(models, gateway, warnings=context.warnings, off=context.off)
+    entries = top.sections("model_list")
+    models = read_models(entries, litellm["router_settings"].section("model_group_alias"), context)
+    named = {name for entry in entries if isinstance(name := entry.content.get("model_name"), str)}
+    routing = read_routing(litellm["router_settings"], litellm["litellm_settings"], models, named)
+    result = ProxyFile(models, gateway, routing, warnings=context.warnings, off=context.off)
     result.pricing = _pricing(top.section("pricing"), context.known)
     result.rate_limits = read_rate_limits(top.sections("rate_limits"))
     result.budgets = read_budget(top.section("budget"))
@@ -132,13 +137,13 @@ def _gateway(section: Section, litellm: Mapping[str, Section]) -> GatewayOptions
         numbers["first_byte_timeout_s"] = numbers["first_byte_timeout_s"] or timeout
         numbers["idle_timeout_s"] = numbers["idle_timeout_s"] or min(timeout, Decimal(default.idle_timeout_s))
     on_disconnect = section.choice("on_disconnect", ("drain", "cancel"), default.on_disconnect)
-    if section.get("retry_ambiguous") not in (None, False):
-        section.complain("retry_ambiguous", "must be false: calls are not retried yet.")
+    retry_ambiguous = section.flag("retry_ambiguous") or False
     section.finish()
     return replace(
         default,
         on_disconnect=on_disconnect or default.on_disconnect,
         drains=default.drains if drains is None else drains,
+        retry_ambiguous=retry_ambiguous,
         **{name: float(value) for name, value in numbers.items() if value is not None},
     )
 

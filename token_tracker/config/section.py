@@ -79,6 +79,16 @@ class Section:
             return None
         return int(number)
 
+    def flag(self, key: str) -> bool | None:
+        """true or false, also in quotes (from a variable)."""
+        value = self.get(key)
+        if isinstance(value, str):
+            value = {"true": True, "false": False}.get(value.strip().lower(), value)
+        if value is None or isinstance(value, bool):
+            return value
+        self.complain(key, "must be true or false.")
+        return None
+
     def section(self, key: str) -> Section:
         """The mapping under `key`; empty if absent."""
         return Section(self.place(key), self.get(key), self.problems)

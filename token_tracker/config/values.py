@@ -80,6 +80,7 @@ class GatewayOptions:
     idle_timeout_s: float = 120
     client_stall_s: float = 60
     shutdown_s: float = 30
+    retry_ambiguous: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,10 @@ class Deployment:
     connect_timeout_s: float | None = None
     first_byte_timeout_s: float | None = None
     idle_timeout_s: float | None = None
+    order: int | None = None  # lower ones first; None: after all that have one
+    num_retries: int | None = None
+    allowed_fails: int | None = None
+    cooldown_time_s: float | None = None
     is_local: bool = False  # loopback, private, ollama or hosted_vllm: never priced by the price file
     litellm_params: Mapping[str, object] = field(default_factory=dict)  # other parameters, for the translated lane only
 
@@ -172,6 +177,20 @@ class ModelTable:
 
 
 @dataclass(frozen=True, slots=True)
+class Routing:
+    """What LiteLLM's settings say about failures, for all models. `num_retries` None: 2 for a name with several
+    deployments, else 0. `allowed_fails` None: see `proxy/cooldown.py`. `fallbacks`: what to try after a name has
+    failed, in order; '*' stands for names without fallbacks of their own."""
+
+    num_retries: int | None = None
+    retry_after_s: float = 0
+    fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    allowed_fails: int | None = None
+    cooldown_time_s: float = 5
+    has_cooldowns: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Configuration:
     """All of it: settings and proxy.yaml. `warnings` are to be said once at start; `off` are entries switched off
     because a variable is not set or their provider is unknown: (name, reason)."""
@@ -179,6 +198,7 @@ class Configuration:
     settings: Settings
     models: ModelTable
     gateway: GatewayOptions = field(default_factory=GatewayOptions)
+    routing: Routing = field(default_factory=Routing)
     pricing: tuple[PricingEntry, ...] = ()
     rate_limits: tuple[RateLimitEntry, ...] = ()
     budgets: tuple[BudgetEntry, ...] = ()

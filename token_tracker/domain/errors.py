@@ -104,3 +104,30 @@ def journal_unavailable(retry_after_s: int = 5) -> Refusal:
         "The call could not be written to the journal (is the disk full?), so it was not forwarded.",
         retry_after_s,
     )
+
+
+def upstream_broke(model: str) -> Refusal:
+    return Refusal(
+        502,
+        "upstream_unreachable",
+        f"The upstream of '{model}' closed the connection before its answer was complete. "
+        "It may have been billed; the call is in the ledger.",
+    )
+
+
+def upstream_unreadable(model: str) -> Refusal:
+    return Refusal(
+        502,
+        "upstream_unreachable",
+        f"The upstream of '{model}' sent a success that could not be translated. It may have been billed; the call is "
+        "in the ledger.",
+    )
+
+
+def shutting_down(retry_after_s: int = 2) -> Refusal:
+    return Refusal(
+        503,
+        "shutting_down",
+        "The gateway is shutting down and cut this call; it is in the ledger. Try again.",
+        retry_after_s,
+    )

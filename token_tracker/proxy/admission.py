@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from yarl import URL
@@ -11,19 +12,22 @@ from yarl import URL
 from token_tracker.config.values import Deployment
 from token_tracker.domain.errors import journal_unavailable, model_not_allowed, model_not_found, not_spoken
 from token_tracker.domain.providers import PROVIDERS, UNTRANSLATED, WireFormat
+from token_tracker.proxy.attempts import Asked, Attempts
 from token_tracker.proxy.auth import Keys, authenticate, may_use
 from token_tracker.proxy.body import Receive, read_body
 from token_tracker.proxy.books.journal import JournalUnavailable
 from token_tracker.proxy.books.publication import KeyRecord
-from token_tracker.proxy.call import Attempt, Journal, open_record
+from token_tracker.proxy.books.records import Subject
+from token_tracker.proxy.call import Attempt, Journal, open_record, sent_id
 from token_tracker.proxy.dialects import AZURE
 from token_tracker.proxy.dialects.base import Envelope, Request, Route
 from token_tracker.proxy.headers import Incoming, decodable, split
 from token_tracker.proxy.lanes.direct import request_headers
 from token_tracker.proxy.lanes.exchange import Shaper, UpstreamRequest
+from token_tracker.proxy.plan import steps
 from token_tracker.proxy.prices import PriceBook
 from token_tracker.proxy.subject import subject_of
-from token_tracker.proxy.upstreams import Target, Upstreams
+from token_tracker.proxy.upstreams import Choice, Target, Upstreams
 
 ASKED_FOR_USAGE = (WireFormat.CHAT, WireFormat.COMPLETIONS)
 
@@ -34,6 +38,18 @@ class Translation(Protocol):
     def prepare(self, call_id: str, path: str, request: Request, deployment: Deployment) -> UpstreamRequest: ...
 
     def restorer(self, wire: WireFormat, deployment: Deployment, request: Request) -> Shaper: ...
+
+
+@dataclass(slots=True)
+class Call:
+    """What all attempts of a call have in common."""
+
+    route: Route
+    query: bytes
+    incoming: Incoming
+    request: Request
+    subject: Subject
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,48 +66,75 @@ class Admission:
 
     async def admit(
         self, route: Route, model: str, scope: dict[str, Any], receive: Receive, call_id: str
-    ) -> tuple[Attempt, UpstreamRequest, Shaper | None]:
-        """An attempt whose open record is in the journal; `model`: what the path names ('' if it does not). Raises
-        Refusal and ClientLeft; then nothing was forwarded."""
+    ) -> tuple[Attempt, Asked] | Attempts:
+        """A call whose first attempt's open record is in the journal; `Attempts` where others may follow it.
+
+        `model`: what the path names ('' if it does not). Raises Refusal and ClientLeft; then nothing was forwarded.
+        """
         incoming = split(scope["headers"])
         now_us = time.time_ns() // 1000
         key = authenticate(incoming.own, self.keys, now_us)
         body = await read_body(receive, incoming.own, self.max_body_bytes, self.silence_s)
         request = route.dialect.read(body, Envelope(incoming.content_type, model))
-        target = self._target(key, request.model, route.dialect.wire)
-        upstream, shaper = self._prepare(route, scope, incoming, request, target, call_id)
-        subject = subject_of(key, incoming.own, request)
+        choice = self._choice(key, request.model, route.dialect.wire)
+        call = Call(route, query_of(scope), incoming, request, subject_of(key, incoming.own, request), call_id)
         # The gate's place: it holds the worst case of the call here, or refuses it.
-        opened = open_record(
-            call_id=call_id, now_us=now_us, endpoint=route.path, target=target, request=request, subject=subject
-        )
         try:
-            self.journal.open(opened)
+            if choice.only is None:
+                return self._attempts(key, call, choice)
+            asked = self._ask(call, choice.only, 1)
+            return self._begin(call, choice.only, 1, now_us=now_us), asked
         except JournalUnavailable:
             raise journal_unavailable() from None
-        return Attempt(opened, route.dialect, request, target, self.prices.choice(target)), upstream, shaper
 
     def allowed(self, key: KeyRecord, name: str) -> bool:
         """Whether a key's models cover a name or what it is an alias of."""
         return may_use(key.models, name, self.upstreams.alias_of(name))
 
-    def _target(self, key: KeyRecord, model: str, wire: WireFormat) -> Target:
+    def _choice(self, key: KeyRecord, model: str, wire: WireFormat) -> Choice:
         choice = self.upstreams.choice(model, wire)
         if choice is None:
             raise model_not_found(model[:256], self.upstreams.nearest(model, lambda name: self.allowed(key, name)))
         if not self.allowed(key, model):
             raise model_not_allowed(model[:256])
-        return choice.pick()
+        return choice
 
-    def _prepare(
-        self, route: Route, scope: dict[str, Any], incoming: Incoming, request: Request, target: Target, call_id: str
-    ) -> tuple[UpstreamRequest, Shaper | None]:
+    def _attempts(self, key: KeyRecord, call: Call, choice: Choice) -> Attempts:
+        wire = call.route.dialect.wire
+        names = [name for name in choice.fallbacks if self.allowed(key, name)]
+        others = [other.group for name in names if (other := self.upstreams.choice(name, wire)) is not None]
+        return Attempts(
+            choice.group.name,
+            steps([choice.group, *others], time.monotonic),
+            partial(self._ask, call),
+            partial(self._begin, call),
+            self.upstreams.retry_after_s,
+        )
+
+    def _ask(self, call: Call, target: Target, number: int) -> Asked:
+        """The request of a call's attempt (from 1) to its target. Raises Refusal."""
+        route, request = call.route, call.request
         if target.lane == "direct":
-            return direct_request(route, query_of(scope), incoming, request, target), None
+            return Asked(direct_request(route, call.query, call.incoming, request, target), None)
         if self.translation is None or route.dialect.wire in UNTRANSLATED:
             raise not_spoken(request.model, route.path)
-        upstream = self.translation.prepare(call_id, route.path, request, target.deployment)
-        return upstream, self.translation.restorer(route.dialect.wire, target.deployment, request)
+        upstream = self.translation.prepare(sent_id(call.id, number), route.path, request, target.deployment)
+        return Asked(upstream, self.translation.restorer(route.dialect.wire, target.deployment, request))
+
+    def _begin(self, call: Call, target: Target, number: int, other_model: str = "", now_us: int = 0) -> Attempt:
+        """The attempt, once its open record is in the journal. Raises JournalUnavailable."""
+        opened = open_record(
+            call_id=call.id,
+            attempt=number,
+            now_us=now_us or time.time_ns() // 1000,
+            endpoint=call.route.path,
+            target=target,
+            request=call.request,
+            subject=call.subject,
+        )
+        self.journal.open(opened)
+        price = self.prices.choice(target)
+        return Attempt(opened, call.route.dialect, call.request, target, price, other_model=other_model)
 
 
 def query_of(scope: dict[str, Any]) -> bytes:

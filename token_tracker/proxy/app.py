@@ -11,6 +11,7 @@ import msgspec
 
 from token_tracker.domain.errors import Refusal, method_not_allowed, model_not_found, not_found
 from token_tracker.proxy.admission import Admission
+from token_tracker.proxy.attempts import Attempts, run_attempts
 from token_tracker.proxy.auth import authenticate
 from token_tracker.proxy.body import ClientLeft, Receive
 from token_tracker.proxy.call import CallIds
@@ -69,8 +70,12 @@ class Gateway:
     async def _call(
         self, route: Route, model: str, scope: Scope, receive: Receive, client: Client, call_id: str
     ) -> None:
-        attempt, upstream, shaper = await self.admission.admit(route, model, scope, receive, call_id)
-        await Exchange(self.floor, attempt, client, upstream, shaper).run()
+        call = await self.admission.admit(route, model, scope, receive, call_id)
+        if isinstance(call, Attempts):
+            await run_attempts(self.floor, client, call)
+        else:
+            attempt, asked = call
+            await Exchange(self.floor, attempt, client, *asked).run()
 
     async def _answer(self, path: str, scope: Scope, client: Client, request_id: str) -> None:
         """All that is not a call: health, models, and what the gateway does not serve. Raises Refusal."""

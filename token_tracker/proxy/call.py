@@ -12,7 +12,7 @@ from token_tracker.domain.extras import Extras
 from token_tracker.domain.pricing import Choice, Cost, CostSource, cost_of
 from token_tracker.domain.providers import PROVIDERS
 from token_tracker.domain.usage import NO_USAGE, TOKEN_CLASSES, EndReason, Usage, UsageSource
-from token_tracker.proxy.books.records import Awaiting, End, Open, Subject
+from token_tracker.proxy.books.records import Awaiting, End, Open, Subject, earlier_id
 from token_tracker.proxy.dialects.base import Dialect, Reading, Request, Uncounted
 from token_tracker.proxy.subject import NAME_CHARACTERS, clean
 from token_tracker.proxy.upstreams import Target
@@ -22,14 +22,15 @@ BYTES_PER_TOKEN = 4  # the estimate where no provider counted
 
 
 class CallIds:
-    """`x-tt-request-id`s: 12 hex digits of Unix ms, 12 of a counter that starts anywhere, the worker's 8."""
+    """`x-tt-request-id`s: 12 hex digits of Unix ms, 00 (see `earlier_id`), 10 of a counter that starts anywhere, the
+    worker's 8."""
 
     def __init__(self, incarnation: str) -> None:
         self._counter = itertools.count(random.SystemRandom().getrandbits(40))
         self._incarnation = incarnation
 
     def next(self, now_us: int) -> str:
-        return f"{now_us // 1000:012x}{next(self._counter) & 0xFFFFFFFFFFFF:012x}{self._incarnation}"
+        return f"{now_us // 1000:012x}{next(self._counter) & 0xFFFFFFFFFF:012x}{self._incarnation}"
 
 
 class Journal(Protocol):
@@ -58,10 +59,16 @@ class Attempt:
     ttft_ms: float | None = None
     upstream_request_id: str = ""
     is_booked: bool = False
+    latency_ms: float | None = None  # set where the attempt ended before it is booked
+    other_model: str = ""  # the name of the fallback that is asked, '' for the client's own model
 
     @property
     def id(self) -> str:
         return self.opened.id
+
+    @property
+    def sent_id(self) -> str:
+        return sent_id(self.opened.call_id, self.opened.attempt)
 
     def elapsed_ms(self) -> float:
         return round((time.perf_counter() - self.started_s) * 1000, 3)
@@ -129,11 +136,24 @@ class Attempt:
             cost_nano_usd=cost.nano_usd,
             cost_source=cost.source.value,
             price_version=cost.version,
-            latency_ms=self.elapsed_ms(),
+            latency_ms=self.elapsed_ms() if self.latency_ms is None else self.latency_ms,
             ttft_ms=self.ttft_ms,
             upstream_id=clean(self.reading.upstream_id, NAME_CHARACTERS),
             upstream_request_id=self.upstream_request_id,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An attempt after which another may be made. `status`: the upstream's, 0 if it gave none; and its Retry-After."""
+
+    status: int = 0
+    retry_after_s: float | None = None
+
+
+def sent_id(call_id: str, attempt: int) -> str:
+    """By which LiteLLM knows an attempt: late evidence of one is never taken for another's."""
+    return call_id if attempt == 1 else earlier_id(call_id, attempt)
 
 
 def tokens_of(usage: Usage) -> tuple[int, ...]:
@@ -156,14 +176,14 @@ def uncounted_cost(price: Choice) -> Cost:
 
 
 def open_record(
-    *, call_id: str, now_us: int, endpoint: str, target: Target, request: Request, subject: Subject
+    *, call_id: str, attempt: int, now_us: int, endpoint: str, target: Target, request: Request, subject: Subject
 ) -> Open:
     """What is known before anything is sent: enough to book a `crash` row if nothing else follows."""
     deployment = target.deployment
     return Open(
         id=call_id,
         call_id=call_id,
-        attempt=1,
+        attempt=attempt,
         timestamp_us=now_us,
         endpoint=endpoint,
         lane=target.lane,

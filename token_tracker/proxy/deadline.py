@@ -35,6 +35,10 @@ class Deadline:
         if at_s < self._armed_at:
             self._arm(at_s)
 
+    def relax(self) -> None:
+        """Nothing is waited for until the next `enter`; a limit still holds."""
+        self._at = float("inf")
+
     def limit(self, phase: Phase, bound_s: float) -> None:
         """Whatever is entered after this, `phase` fires at the latest in `bound_s` seconds (0: at once)."""
         at = self._loop.time() + bound_s
@@ -66,7 +70,8 @@ class Deadline:
         self._handle, self._armed_at = None, float("inf")
         bound = min(self._at, self._limit_at)
         if self._loop.time() < bound:
-            self._arm(bound)
+            if bound < float("inf"):
+                self._arm(bound)
             return
         self.fired = self._phase if self._at <= self._limit_at else self._limit_phase
         self._at = self._limit_at = float("inf")

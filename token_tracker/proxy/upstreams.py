@@ -1,22 +1,23 @@
-"""Which deployment serves a model name: lookup, choice by weight, and everything about its requests that can be
-prepared before a call comes."""
+"""Which deployments serve a model name: lookup, fallbacks, and everything about their requests that can be prepared
+before a call comes."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import accumulate
 
 from yarl import URL
 
-from token_tracker.config.values import Deployment, GatewayOptions, ModelTable
+from token_tracker.config.values import Deployment, GatewayOptions, ModelTable, Routing
 from token_tracker.domain import pricing
 from token_tracker.domain.providers import PROVIDERS, WireFormat
+from token_tracker.proxy.cooldown import Health
 from token_tracker.proxy.lanes.direct import credential_headers, direct_url
+from token_tracker.proxy.plan import Group
 
 # Names behind a wildcard come from clients: only so many are remembered before the memory is emptied.
 REMEMBERED_NAMES = 4096
+FALLBACKS_MAX = 5
 
 
 @dataclass(slots=True)
@@ -36,30 +37,40 @@ class Target:
     on_disconnect: str | None  # 'drain' | 'cancel'; None: drained unless it costs nothing
     price: pricing.Choice | None = None
     price_from_us: int = -1
+    health: Health | None = None  # None: it never rests
+
+    def rests(self, now_s: float) -> bool:
+        return self.health is not None and self.health.rests(now_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The targets of one name and the running sums of their weights."""
+    """Where calls of one name go, and the names to fall back on. `only`: the one target, where that is all there is to
+    try, ever."""
 
-    targets: tuple[Target, ...]
-    running_weights: tuple[float, ...]
-
-    def pick(self) -> Target:
-        if len(self.targets) == 1:
-            return self.targets[0]
-        return random.choices(self.targets, cum_weights=self.running_weights)[0]  # noqa: S311 (balance, no secret)
+    group: Group
+    fallbacks: tuple[str, ...]
+    only: Target | None
 
 
 class Upstreams:
     """The model table, ready for calls. `demo_url` is where the echo provider listens ('' if it does not run)."""
 
-    def __init__(self, models: ModelTable, options: GatewayOptions, demo_url: str = "") -> None:
+    def __init__(
+        self, models: ModelTable, options: GatewayOptions, demo_url: str = "", routing: Routing | None = None
+    ) -> None:
         self._models = models
         self._options = options
+        self._routing = routing or Routing()
+        self._health: dict[tuple[str, int], Health] = {}  # by entry, whatever names and formats lead to it
         self._demo_url = demo_url
         self._prefixes = sorted(models.wildcards, key=len, reverse=True)
         self._choices: dict[tuple[str, WireFormat], Choice | None] = {}
+
+    @property
+    def retry_after_s(self) -> float:
+        """The least to wait before a deployment is asked again by the same call."""
+        return self._routing.retry_after_s
 
     def choice(self, name: str, wire: WireFormat) -> Choice | None:
         """Where calls of `name` in this wire format go; None if the name is not offered."""
@@ -95,6 +106,12 @@ class Upstreams:
     def alias_of(self, name: str) -> str:
         return self._models.aliases.get(name, name)
 
+    def fallbacks(self, name: str) -> tuple[str, ...]:
+        """The names to try after this one, each followed by its own fallbacks; at most 5."""
+        found: list[str] = []
+        self._follow(name, found, {self.alias_of(name)})
+        return tuple(found[:FALLBACKS_MAX])
+
     def nearest(self, name: str, allowed: Callable[[str], bool]) -> str | None:
         """The name most like a wrong one, of those the key may use; only for the refusal's text."""
         from rapidfuzz import fuzz, process  # on the refusal path only: a gateway without mistakes never loads it
@@ -107,8 +124,31 @@ class Upstreams:
         targets = tuple(self._target(deployment, wire) for deployment in self.deployments(name))
         if not targets:
             return None
-        weights = [max(0.0, each.deployment.weight) for each in targets]
-        return Choice(targets, tuple(accumulate(weights if sum(weights) > 0 else [1.0] * len(weights))))
+        group = Group(name, targets, self._routing.num_retries)
+        for index, target in enumerate(targets):
+            target.health = self._health_of(target.deployment, index, group)
+        fallbacks = self.fallbacks(name)
+        is_all = len(targets) == 1 and not fallbacks and not group.retries_after(targets[0])
+        return Choice(group, fallbacks, targets[0] if is_all else None)
+
+    def _health_of(self, deployment: Deployment, index: int, group: Group) -> Health | None:
+        routing, is_alone = self._routing, len(group.targets) == 1
+        if not routing.has_cooldowns or (is_alone and not group.retries_after(group.targets[0])):
+            return None
+        own = deployment.allowed_fails
+        made = Health(
+            routing.allowed_fails if own is None else own, deployment.cooldown_time_s, routing.cooldown_time_s, is_alone
+        )
+        return self._health.setdefault((deployment.name, index), made)
+
+    def _follow(self, name: str, found: list[str], seen: set[str]) -> None:
+        chains, own = self._routing.fallbacks, self.alias_of(name)
+        chain = next((chains[each] for each in (name, own, "*") if each in chains), ())
+        for other in chain:
+            if self.alias_of(other) not in seen:
+                seen.add(self.alias_of(other))
+                found.append(other)
+                self._follow(other, found, seen)
 
     def _target(self, deployment: Deployment, wire: WireFormat) -> Target:
         lane, options = lane_of(deployment, wire), self._options

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from tests.proxy.books.records_made import NODE, a_journal, an_end, an_open, largest_end, write_calls
 from token_tracker.proxy.books import framing
 from token_tracker.proxy.books.journal import END_EXTRA_BYTES, Journal, JournalUnavailable
-from token_tracker.proxy.books.records import Awaiting, End, Record
+from token_tracker.proxy.books.records import Awaiting, End, Record, earlier_id
 from token_tracker.proxy.books.segment_reader import SegmentReader
 from token_tracker.proxy.books.segments import TEMPORARY, is_locked, list_segments, remove_leftovers
 
@@ -99,6 +100,20 @@ def test_the_largest_end_that_the_gateway_builds_fits_what_is_reserved_for_it() 
         sizes.append(len(buffer))
     assert sizes[2] - sizes[0] <= END_EXTRA_BYTES
     assert sizes[2] < framing.MAX_RECORD_BYTES / 4
+
+
+def test_each_attempt_of_a_call_has_room_of_its_own_and_gives_it_back(tmp_path: Path) -> None:
+    journal, first = a_journal(tmp_path), an_open(1)
+    second = structs.replace(first, attempt=2)
+    journal.open(first)
+    for_one = journal._owed_bytes
+    journal.open(second)
+    assert journal._owed_bytes == 2 * for_one
+    journal.end(an_end(structs.replace(first, id=earlier_id(first.call_id, 1))))
+    assert journal._owed_bytes == for_one
+    journal.end(an_end(second))
+    assert journal._owed_bytes == 0
+    journal.close()
 
 
 def test_a_directory_that_cannot_be_written_refuses_calls_until_it_can(tmp_path: Path) -> None:

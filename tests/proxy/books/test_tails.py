@@ -11,7 +11,7 @@ from msgspec import structs
 
 from tests.proxy.books.records_made import NODE, a_journal, an_end, an_open, write_calls
 from token_tracker.proxy.books import framing
-from token_tracker.proxy.books.records import Awaiting, End
+from token_tracker.proxy.books.records import Awaiting, End, earlier_id
 from token_tracker.proxy.books.segment_reader import KEPT_AS
 from token_tracker.proxy.books.segments import list_segments, remove_leftovers
 from token_tracker.proxy.books.tails import CLOSED, Tails
@@ -61,6 +61,34 @@ def test_calls_that_a_dead_worker_left_open_are_crashes_of_unknown_cost(tmp_path
     assert (crash.cost_nano_usd, crash.cost_source, sum(crash.tokens)) == (None, "unpriced", 0)
     assert list_segments(tmp_path) == []
     assert taken(tails) == []
+
+
+def test_a_worker_that_dies_between_the_attempts_of_a_call_leaves_each_of_them_one_row(tmp_path: Path) -> None:
+    journal, tails = a_journal(tmp_path), Tails(tmp_path, {})
+    first = an_open(7)
+    second = structs.replace(first, attempt=2)
+    journal.open(first)
+    journal.open(second)
+    journal.close()
+    crashes = taken(tails, limit=1)
+    assert [(end.opened.attempt, end.opened.id) for end in crashes] == [
+        (1, earlier_id(first.call_id, 1)),
+        (2, first.call_id),
+    ]
+    assert {(end.end_reason, end.opened.call_id) for end in crashes} == {("crash", first.call_id)}
+
+
+def test_an_earlier_attempt_is_ended_under_its_own_id_and_only_the_last_can_crash(tmp_path: Path) -> None:
+    journal, tails = a_journal(tmp_path), Tails(tmp_path, {})
+    first = an_open(7)
+    journal.open(first)
+    journal.open(structs.replace(first, attempt=2))
+    failed = an_end(structs.replace(first, id=earlier_id(first.call_id, 1)))
+    journal.end(failed)
+    assert taken(tails) == [failed]
+    journal.close()
+    (crash,) = taken(tails)
+    assert (crash.opened.id, crash.opened.attempt, crash.end_reason) == (first.call_id, 2, "crash")
 
 
 def test_awaited_evidence_is_waited_for_while_its_worker_lives(tmp_path: Path) -> None:

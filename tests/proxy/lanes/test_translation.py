@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -11,12 +12,12 @@ import openai
 import pytest
 
 from tests.functional.provider_books import FakeProvider, body_of, header_of
-from tests.proxy.house import KEY
+from tests.proxy.house import KEY, wait_until
 from tests.proxy.lanes.translating import Lane, running_lane, tokens
 from tests.proxy.litellm.running import KEY as CHILD_KEY
 from tests.proxy.litellm.running import free_port
-from token_tracker.config.values import Deployment, Secret
-from token_tracker.proxy.books.records import Open
+from token_tracker.config.values import Deployment, Routing, Secret
+from token_tracker.proxy.books.records import End, Open
 
 RATES = {"input_cost_per_token": Decimal("0.000001"), "output_cost_per_token": Decimal("0.000002")}
 # 'one two three' has 3 words; the provider's reply is a prefix of 6 words and those 3.
@@ -52,12 +53,30 @@ def models(provider: FakeProvider) -> dict[str, tuple[Deployment, ...]]:
         at("dall-e-unpriced", "fake-dall-e", rates=None, lane="litellm"),
         at("gpt-image-1", "fake-gpt-image", rates=image_rates, lane="litellm"),
     ]
-    return {each.name: (each,) for each in every}
+    several = {
+        "claude-either": [at("", "fake-529", "anthropic", order=1), at("", "fake-plain", "anthropic", order=2)],
+        "gpt-either": [at("", "m", api_base=nowhere, order=1), at("", "fake-plain", order=2)],
+        "voice-either": [
+            at("", "fake-500", order=1, rates=None, lane="litellm"),
+            at("", "tts-1", order=2, rates=None, lane="litellm"),
+        ],
+        "claude-dying-either": [
+            at("", "fake-dies-mid-stream", "anthropic", order=1),
+            at("", "fake-plain", "anthropic", order=2),
+        ],
+        "gpt-then-claude": [at("", "fake-429")],
+        "claude-then-gpt": [at("", "fake-plain", "anthropic")],
+    }
+    named = {name: tuple(replace(each, name=name) for each in group) for name, group in several.items()}
+    return {each.name: (each,) for each in every} | named
+
+
+ROUTING = Routing(fallbacks={"gpt-then-claude": ("claude",), "claude-then-gpt": ("gpt",)}, has_cooldowns=False)
 
 
 @pytest.fixture(scope="module")
 def lane() -> Iterator[Lane]:
-    with running_lane(models) as running:
+    with running_lane(models, ROUTING) as running:
         yield running
 
 
@@ -244,6 +263,61 @@ def test_the_upstream_sees_its_own_key_and_nothing_of_the_client(lane: Lane) -> 
     assert not [secret for secret in (KEY, CHILD_KEY, "of-the-client", "must-not-be-seen") if secret in text]
 
 
+def attempts(lane: Lane, call_id: str, count: int) -> list[End]:
+    def found() -> list[End]:
+        return [row for row in lane.house.rows() if row.opened.call_id == call_id]
+
+    rows: list[End] = wait_until(lambda: len(found()) >= count and found(), f"{count} rows of {call_id}")
+    assert [row.opened.attempt for row in rows] == list(range(1, count + 1)) and rows[-1].opened.id == call_id
+    return rows
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_upstream_that_refuses_behind_the_child_is_passed_over(lane: Lane, stream: bool) -> None:
+    answer = lane.openai.chat.completions.with_raw_response.create(
+        model="claude-either", stream=stream, **said(f"retry-{stream}")
+    )
+    if stream:
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in answer.parse() if chunk.choices)
+    first, last = attempts(lane, answer.headers["x-tt-request-id"], 2)
+    assert (first.status_code, first.usage_source, first.cost_nano_usd) == (529, "none", 0)
+    assert (last.end_reason, last.usage_source, last.cost_nano_usd) == ("complete", "provider", PAID_NANO_USD)
+    assert first.opened.lane == last.opened.lane == "litellm"
+
+
+def test_an_upstream_that_the_child_cannot_reach_is_passed_over(lane: Lane) -> None:
+    answer = lane.anthropic.messages.with_raw_response.create(
+        model="gpt-either", max_tokens=100, messages=[{"role": "user", "content": SAID}]
+    )
+    first, last = attempts(lane, answer.headers["x-tt-request-id"], 2)
+    assert (first.status_code, first.end_reason, first.cost_nano_usd) == (502, "upstream_error", 0)
+    assert (last.opened.lane, last.cost_nano_usd) == ("litellm", PAID_NANO_USD)
+
+
+def test_late_evidence_finds_the_attempt_that_it_is_about(lane: Lane) -> None:
+    answer = lane.openai.audio.speech.with_raw_response.create(model="voice-either", voice="alloy", input="hello")
+    call_id = answer.headers["x-tt-request-id"]
+    first, last = attempts(lane, call_id, 2)
+    assert (first.status_code, first.usage_source) == (500, "none")
+    assert last.usage_source == "provider" and lane.was_awaited(call_id)
+
+
+def test_an_answer_that_broke_behind_the_child_may_be_billed_and_is_not_repeated(lane: Lane) -> None:
+    with pytest.raises(openai.APIStatusError) as failure:
+        lane.openai.chat.completions.create(model="claude-dying-either", **said("dying"))
+    assert failure.value.status_code == 502
+    (row,) = attempts(lane, failure.value.response.headers["x-tt-request-id"], 1)
+    assert row.end_reason == "upstream_disconnect" and row.usage_source == "estimated"
+
+
+def test_a_fallback_may_be_on_the_other_lane(lane: Lane) -> None:
+    answer = lane.openai.chat.completions.with_raw_response.create(model="gpt-then-claude", **said("across"))
+    assert answer.headers["x-tt-model"] == "claude" and answer.parse().choices[0].message.content
+    first, last = attempts(lane, answer.headers["x-tt-request-id"], 2)
+    assert (first.opened.lane, first.status_code) == ("direct", 429)
+    assert (last.opened.lane, last.opened.model, last.cost_nano_usd) == ("litellm", "fake-plain", PAID_NANO_USD)
+
+
 def streamed_without_usage(lane: Lane, route: str, marker: str) -> str:
     """The id of a call on `route` to an upstream that reports no usage."""
     if route == "messages":
@@ -297,3 +371,8 @@ def test_while_the_child_is_gone_translated_calls_are_refused_and_direct_ones_go
     assert int(refused.value.response.headers["retry-after"]) > 0
     direct = lane.openai.chat.completions.create(model="gpt", **said("f2"))
     assert direct.usage is not None and direct.usage.completion_tokens == WORDS_OUT
+    other = lane.openai.chat.completions.with_raw_response.create(model="claude-then-gpt", **said("f3"))
+    assert [row.opened.lane for row in attempts(lane, other.headers["x-tt-request-id"], 2)] == ["litellm", "direct"]
+    with pytest.raises(openai.InternalServerError) as refused:
+        lane.openai.chat.completions.create(model="claude-either", **said("f4"))
+    attempts(lane, refused.value.response.headers["x-tt-request-id"], 1)  # all behind it would fail alike

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import anthropic
 import openai
@@ -17,7 +18,7 @@ from tests.proxy.house import KEY, House, wait_until
 from tests.proxy.litellm.running import KEY as CHILD_KEY
 from tests.proxy.litellm.running import Child
 from token_tracker.config import paths
-from token_tracker.config.values import Deployment
+from token_tracker.config.values import Deployment, Routing
 from token_tracker.domain.usage import TOKEN_CLASSES
 from token_tracker.proxy.books.records import Awaiting, End
 
@@ -47,11 +48,14 @@ class Lane:
 
 
 @contextmanager
-def running_lane(models: Callable[[FakeProvider], dict[str, tuple[Deployment, ...]]]) -> Iterator[Lane]:
+def running_lane(
+    models: Callable[[FakeProvider], dict[str, tuple[Deployment, ...]]], routing: Routing | None = None
+) -> Iterator[Lane]:
     """`models`: what the gateway offers, by the provider's address."""
     directory = Path(tempfile.mkdtemp(prefix="tt-"))  # short: Unix sockets live in it
     with FakeProvider() as provider:
-        house = House(directory, None, exact=models(provider))  # type: ignore[arg-type]  # no scripted upstream here
+        none: Any = None  # no scripted upstream here
+        house = House(directory, none, exact=models(provider), **({"routing": routing} if routing else {}))
         with Child(paths.runtime_dir(house.settings)) as child:
             os.environ |= {"TT_LITELLM_URL": child.url, "TT_LITELLM_KEY": CHILD_KEY}
             try:

@@ -43,7 +43,7 @@ class Journal:
         self._buffer = bytearray()
         self._segment: WrittenSegment | None = None
         self._number = 0
-        self._reserved: dict[str, int] = {}  # open call → room kept for what it has still to write
+        self._reserved: dict[tuple[str, int], int] = {}  # open attempt → room kept for what it has still to write
         self._owed_bytes = 0
         self._is_dirty = self._is_renamed = self._is_closed = False
         self._retired: list[WrittenSegment] = []
@@ -66,16 +66,16 @@ class Journal:
             ends = 2 if record.lane == "litellm" else 1  # such a call may write `awaiting` before its end
             promised = ends * (size + END_EXTRA_BYTES)
             self._append(self._current(size + promised))
-            self._reserved[record.id] = promised
+            self._reserved[record.call_id, record.attempt] = promised
             self._owed_bytes += promised
 
     def end(self, record: End) -> None:
         """Keep the row of a call; for an open one there is room on the fullest disk."""
-        self._close_call(record, record.opened.id, ends_left=0)
+        self._close_attempt(record, record.opened, ends_left=0)
 
     def awaiting(self, record: Awaiting) -> None:
         """Keep a row whose usage is still to come; its `end` may follow."""
-        self._close_call(record, record.end.opened.id, ends_left=1)
+        self._close_attempt(record, record.end.opened, ends_left=1)
 
     def close(self) -> None:
         """Make everything durable and let go of the segments; open calls are then taken for crashed. Idempotent."""
@@ -90,20 +90,21 @@ class Journal:
         self._thread.join()
         self._sync()
 
-    def _close_call(self, record: Record, call: str, *, ends_left: int) -> None:
+    def _close_attempt(self, record: Record, opened: Open, *, ends_left: int) -> None:
+        attempt = opened.call_id, opened.attempt  # not its id, which changes if another attempt follows
         with self._lock:
             framing.encode_into(record, self._buffer)
             size = len(self._buffer)
-            promised = self._reserved.get(call, 0)
+            promised = self._reserved.get(attempt, 0)
             keep = min(promised // 2, promised - size) if ends_left and promised > size else 0
             segment = self._segment
             if segment is None or size > promised:
                 segment = self._current(size - promised)
             self._append(segment)
-            self._reserved.pop(call, None)
+            self._reserved.pop(attempt, None)
             self._owed_bytes += keep - promised
             if keep:
-                self._reserved[call] = keep
+                self._reserved[attempt] = keep
 
     def _append(self, segment: WrittenSegment) -> None:
         try:

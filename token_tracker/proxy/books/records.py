@@ -5,6 +5,12 @@ from __future__ import annotations
 import msgspec
 
 
+def earlier_id(call_id: str, attempt: int) -> str:
+    """The id of an attempt (1 to 255) that another one followed: the call's, with the attempt in the two digits behind
+    the time, which are 0 in every call's own. It can be worked out again by whoever books a dead worker's calls."""
+    return f"{call_id[:12]}{attempt:02x}{call_id[14:]}"
+
+
 class Subject(msgspec.Struct, frozen=True, array_like=True):
     """Who a call is for. Empty strings mean 'nobody'; `metadata` is OpenAI's `metadata` as JSON text or ''."""
 
@@ -21,7 +27,7 @@ class Subject(msgspec.Struct, frozen=True, array_like=True):
 class Open(msgspec.Struct, frozen=True, array_like=True, tag="o"):
     """Written before anything goes upstream; enough to book a `crash` row if no end follows."""
 
-    id: str  # of this attempt; equal to call_id on a call's last attempt
+    id: str  # the call's; an attempt that was not the last ends under an id of its own, see `earlier_id`
     call_id: str
     attempt: int  # from 1
     timestamp_us: int  # admission, Unix microseconds UTC

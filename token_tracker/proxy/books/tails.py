@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
 
-from token_tracker.proxy.books.records import Awaiting, End, Open
+from msgspec import structs
+
+from token_tracker.proxy.books.records import Awaiting, End, Open, earlier_id
 from token_tracker.proxy.books.rows import crashed
 from token_tracker.proxy.books.segment_reader import KEPT_AS, SegmentReader
 from token_tracker.proxy.books.segments import SegmentName, is_locked, list_segments
@@ -35,7 +37,8 @@ class Tail:
         self._journal, self._booked = journal, booked
         self._readers: list[SegmentReader] = []
         self._turn = 0  # index of the reader at work; those before it are read to their end
-        self._open: dict[str, tuple[int, Open | End]] = {}  # call → segment of the record, and what is known
+        # call and attempt → segment of the record, and what is known
+        self._open: dict[tuple[str, int], tuple[int, Open | End]] = {}
 
     @property
     def newest(self) -> SegmentName:
@@ -102,11 +105,11 @@ class Tail:
         booked_to = self._booked.get(name, 0)
         for offset, record in reader.records():
             if isinstance(record, Open):
-                self._open[record.id] = number, record
+                self._open[_attempt(record)] = number, record
             elif isinstance(record, Awaiting):
-                self._open[record.end.opened.id] = number, record.end
+                self._open[_attempt(record.end.opened)] = number, record.end
             else:
-                self._open.pop(record.opened.id, None)
+                self._open.pop(_attempt(record.opened), None)
                 if offset > booked_to:
                     batch.ends.append(record)
                     batch.offsets[name] = offset
@@ -114,10 +117,15 @@ class Tail:
                         return
 
     def _take_rest(self, batch: Batch, limit: int) -> None:
-        """What a dead worker left: open calls crashed, awaiting ones stand as they are."""
-        for call in list(islice(self._open, limit - len(batch.ends))):
-            _, known = self._open.pop(call)
-            batch.ends.append(crashed(known) if isinstance(known, Open) else known)
+        """What a dead worker left: open attempts crashed, awaiting ones stand as they are. Where the next attempt is
+        open, too, the worker died just before it booked this one under its own id."""
+        for attempt in list(islice(self._open, limit - len(batch.ends))):
+            _, known = self._open.pop(attempt)
+            if isinstance(known, Open):
+                call_id, number = attempt
+                is_last = (call_id, number + 1) not in self._open
+                known = crashed(known if is_last else structs.replace(known, id=earlier_id(call_id, number)))
+            batch.ends.append(known)
         if not self._open:
             self._report_torn(self._readers[-1])
             batch.offsets |= {str(reader.name): CLOSED for reader in self._readers}
@@ -134,6 +142,10 @@ class Tail:
                 reader.name,
                 KEPT_AS,
             )
+
+
+def _attempt(opened: Open) -> tuple[str, int]:
+    return opened.call_id, opened.attempt
 
 
 class Tails:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import aiohttp
 
 from token_tracker.domain.money import format_usd
 from token_tracker.proxy import headers as passing
-from token_tracker.proxy.call import Attempt
+from token_tracker.proxy.books.records import End
+from token_tracker.proxy.call import Attempt, Failed
 from token_tracker.proxy.dialects.base import Cut, StreamObserver
 from token_tracker.proxy.lanes.decoding import Decoder, Plain, decoder_for
 from token_tracker.proxy.subject import NAME_CHARACTERS, clean
@@ -30,6 +33,8 @@ async def answer(exchange: Exchange, response: aiohttp.ClientResponse) -> None:
         raise aiohttp.ClientPayloadError(f"status {response.status}")
     attempt.status, headers = _head(exchange, response)
     attempt.upstream_request_id = _request_id(headers)
+    if attempt.status == 429 or attempt.status >= 500:
+        exchange.unbilled = _unbilled(exchange, response, headers)
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     is_json = kind == "application/json" or kind.endswith("+json")
     is_json = is_json or (kind in _UNNAMED_JSON and not attempt.request.stream)
@@ -49,9 +54,31 @@ def _is_plain(attempt: Attempt, kind: str) -> bool:
 
 def _head(exchange: Exchange, response: aiohttp.ClientResponse) -> tuple[int, Headers]:
     request_id, raw, shaper = exchange.attempt.id.encode(), response.raw_headers, exchange.shaper
-    if shaper is None:
-        return response.status, passing.down(raw, request_id)
-    return shaper.answer_status(response.status, raw), passing.down(shaper.answer_headers(raw), request_id)
+    status = response.status if shaper is None else shaper.answer_status(response.status, raw)
+    headers = passing.down(raw if shaper is None else shaper.answer_headers(raw), request_id)
+    if exchange.attempt.other_model:
+        headers.append((b"x-tt-model", header_value(exchange.attempt.other_model)))
+    return status, headers
+
+
+def header_value(text: str) -> bytes:
+    """A model's name in a header, where only visible ASCII is safe."""
+    return quote(text, safe=" !\"#$&'()*+,/:;<=>?@[]^`{|}~").encode()
+
+
+def _unbilled(exchange: Exchange, response: aiohttp.ClientResponse, headers: Headers) -> Failed | None:
+    """The upstream's own 429 or 5xx; not one that LiteLLM made up, as nobody knows what was billed then."""
+    if exchange.shaper is not None and not exchange.shaper.is_unbilled(response.raw_headers):
+        return None
+    return Failed(exchange.attempt.status, _retry_after_s(headers))
+
+
+def _retry_after_s(headers: Headers) -> float | None:
+    for wanted, unit_s in ((b"retry-after-ms", 0.001), (b"retry-after", 1.0)):
+        for name, value in headers:
+            if name == wanted and re.fullmatch(rb"\d{1,9}(\.\d{1,9})?", value):
+                return float(value) * unit_s
+    return None
 
 
 def _request_id(headers: Headers) -> str:
@@ -104,12 +131,15 @@ async def _whole(exchange: Exchange, response: aiohttp.ClientResponse, headers: 
             return
     body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
     body = _shaped_error(exchange, response, body) if attempt.status >= 400 else _read(exchange, body, decoder)
-    end = exchange.book(exchange.ended(saw_end=True))
     headers = passing.without(headers, b"content-length")
     headers.append((b"content-length", b"%d" % len(body)))
-    if end is not None and end.cost_nano_usd is not None:
-        headers.append((b"x-tt-cost-usd", format_usd(end.cost_nano_usd).encode()))
-    await client.answer(attempt.status, headers, body)
+
+    async def say(end: End | None) -> None:
+        if end is not None and end.cost_nano_usd is not None:
+            headers.append((b"x-tt-cost-usd", format_usd(end.cost_nano_usd).encode()))
+        await client.answer(attempt.status, headers, body)
+
+    await exchange.conclude(exchange.ended(saw_end=True), say, failed=exchange.unbilled)
 
 
 def _shaped_error(exchange: Exchange, response: aiohttp.ClientResponse, body: bytes) -> bytes:

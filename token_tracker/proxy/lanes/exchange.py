@@ -1,14 +1,15 @@
-"""One call at its upstream, on either lane: sent, streamed, metered, and journalled exactly once however it ends."""
+"""One attempt at its upstream, on either lane: sent, streamed, metered, and journalled exactly once however it ends."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import aiohttp
+from msgspec import structs
 from yarl import URL
 
 from token_tracker.config.values import GatewayOptions
@@ -16,20 +17,24 @@ from token_tracker.domain.errors import (
     Refusal,
     journal_unavailable,
     lane_unavailable,
+    shutting_down,
+    upstream_broke,
     upstream_timeout,
     upstream_unreachable,
+    upstream_unreadable,
 )
 from token_tracker.domain.pricing import CostSource
 from token_tracker.domain.usage import EndReason
 from token_tracker.proxy.books.journal import JournalUnavailable
-from token_tracker.proxy.books.records import Awaiting, End
-from token_tracker.proxy.call import Attempt, Journal
+from token_tracker.proxy.books.records import Awaiting, End, earlier_id
+from token_tracker.proxy.call import Attempt, Failed, Journal
 from token_tracker.proxy.client import Client
 from token_tracker.proxy.deadline import Deadline, Phase
 from token_tracker.proxy.dialects.base import StreamObserver, Uncounted
 from token_tracker.proxy.errors import refuse
 from token_tracker.proxy.lanes.answers import answer, remainder
 from token_tracker.proxy.lanes.failures import UnreadableAnswer
+from token_tracker.proxy.lanes.following import Attempts, Held
 from token_tracker.proxy.lanes.late import EvidenceSource, complete_later
 
 UPSTREAM_ERRORS = (aiohttp.ClientError, OSError, asyncio.IncompleteReadError)
@@ -51,6 +56,9 @@ class Shaper(Protocol):
     none and changes nothing. `usage_is_estimate`: the process in between counted where the upstream did not."""
 
     usage_is_estimate: bool
+
+    def is_unbilled(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Of an error: whether the upstream itself refused, or was not reached."""
 
     def answer_status(self, status: int, headers: Iterable[tuple[bytes, bytes]] = ()) -> int: ...
 
@@ -91,13 +99,24 @@ class MarkingRequest(aiohttp.ClientRequest):
 
 
 class Exchange:
-    """Runs one attempt whose open record is in the journal. `run` returns when the client's answer is done."""
+    """Runs one attempt whose open record is in the journal. `attempts`: what may follow it; None: nothing."""
 
     def __init__(
-        self, floor: Floor, attempt: Attempt, client: Client, upstream: UpstreamRequest, shaper: Shaper | None
+        self,
+        floor: Floor,
+        attempt: Attempt,
+        client: Client,
+        upstream: UpstreamRequest,
+        shaper: Shaper | None,
+        attempts: Attempts | None = None,
     ):
         self.floor, self.attempt, self.client, self.shaper = floor, attempt, client, shaper
         self.observer: StreamObserver | None = None
+        self.unbilled: Failed | None = None  # the upstream has refused: all that follows is its error's text
+        self.held: Held | None = None
+        self.reason: EndReason | None = None
+        self._attempts = attempts
+        self._is_stopped = self._has_next = False
         self._upstream = upstream
         self._deadline: Deadline | None = None
         self._first_byte_at_s = float("inf")
@@ -108,7 +127,8 @@ class Exchange:
         assert self._deadline is not None
         return self._deadline
 
-    async def run(self) -> None:
+    async def run(self) -> bool:
+        """True: the client heard nothing yet, and the next attempt's open record is written. False: all is done."""
         task = asyncio.current_task()
         assert task is not None
         deadline = self._deadline = Deadline(task)
@@ -116,7 +136,10 @@ class Exchange:
         try:
             deadline.enter("connect", self.attempt.target.connect_timeout_s)
             self.client.watch(deadline, self._client_left)
-            await self._guarded()
+            await self._guarded(self._forward)
+            if self.held is not None:
+                await self._guarded(self._go_on)
+            return self._has_next
         finally:
             deadline.stop()
             self.floor.in_flight.discard(self)
@@ -124,6 +147,7 @@ class Exchange:
 
     def stop(self) -> None:
         """The worker shuts down and this call had its time: the upstream is cut and the row written."""
+        self._is_stopped = True
         self.deadline.limit("shutdown", 0)
 
     def sending(self) -> None:
@@ -150,6 +174,20 @@ class Exchange:
             return EndReason.UPSTREAM_DISCONNECT
         return EndReason.CLIENT_DISCONNECT if self.client.gone else EndReason.COMPLETE
 
+    async def conclude(
+        self,
+        reason: EndReason,
+        say: Callable[[End | None], Awaitable[None]],
+        our_status: int = 0,
+        failed: Failed | None = None,
+    ) -> None:
+        """Book the attempt and answer the client; if `failed`, another attempt may be made before that is done."""
+        if failed is not None and self._may_go_on():
+            self.attempt.latency_ms = self.attempt.elapsed_ms()
+            self.held = Held(failed, reason, our_status, say)
+        else:
+            await say(self.book(reason, our_status))
+
     def book(self, reason: EndReason, our_status: int = 0) -> End | None:
         """Write the attempt's row, once; None if it stands already, or if its usage is still awaited.
 
@@ -159,6 +197,7 @@ class Exchange:
         if attempt.is_booked:
             return None
         attempt.is_booked = True
+        self.reason = reason
         attempt.reading.is_estimate |= self.shaper is not None and self.shaper.usage_is_estimate
         end = attempt.end_record(reason, attempt.status or (0 if self.client.gone else our_status))
         if not self._is_awaited(reason):
@@ -179,13 +218,43 @@ class Exchange:
         translated = self.attempt.opened.lane == "litellm" and self.floor.evidence is not None and not is_free
         return translated and read_whole and not (self.attempt.reading.is_final and self.attempt.reading.usage)
 
-    async def _guarded(self) -> None:
+    def _may_go_on(self) -> bool:
+        return self._attempts is not None and not (self.client.started or self.client.gone or self._is_stopped)
+
+    async def _go_on(self) -> None:
+        """Wait for the next attempt and open it; this one is then booked as an earlier one. If there is none, or the
+        client left meanwhile, this one was the last."""
+        assert self.held is not None and self._attempts is not None
+        wait_s = self._attempts.another(self.attempt, self.held.failed)
+        if wait_s:
+            self.deadline.relax()
+            await asyncio.sleep(wait_s)
+        if wait_s is None or not self._may_go_on() or not self._opens_next(self._attempts):
+            await self._say_held(self.held)
+
+    def _opens_next(self, attempts: Attempts) -> bool:
+        """The next attempt's open record comes first: a worker that dies between the two leaves no attempt unknown."""
+        assert self.held is not None
         try:
-            await self._forward()
+            attempts.open()
+        except JournalUnavailable:
+            return False
+        attempt = self.attempt
+        attempt.opened = structs.replace(attempt.opened, id=earlier_id(attempt.opened.call_id, attempt.opened.attempt))
+        self.book(self.held.reason, self.held.our_status)
+        self._has_next = True
+        return True
+
+    async def _say_held(self, held: Held) -> None:
+        await held.say(self.book(held.reason, held.our_status))
+
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
         except asyncio.CancelledError:
             phase = self.deadline.take()
             if phase is None:
-                self.book(EndReason.CANCELLED)
+                self.book(EndReason.CANCELLED if self.held is None else self.held.reason)
                 raise
             await self._interrupted(phase)
         except JournalUnavailable:
@@ -213,7 +282,9 @@ class Exchange:
     async def _interrupted(self, phase: Phase) -> None:
         """One of our own bounds cut the exchange."""
         attempt, model = self.attempt, self.attempt.request.model
-        if phase == "gone":
+        if self.held is not None and not attempt.is_booked:
+            await self._say_held(self.held)
+        elif phase == "gone":
             self.book(EndReason.CANCELLED)
         elif phase == "shutdown":
             self.book(EndReason.CANCELLED, 503)
@@ -222,8 +293,8 @@ class Exchange:
             await self._unreachable()
         else:
             waited_s = attempt.target.idle_timeout_s if phase == "idle" else attempt.target.first_byte_timeout_s
-            self.book(EndReason.UPSTREAM_ERROR if attempt.status >= 400 else EndReason.TIMEOUT, 504)
-            await self._give_up(upstream_timeout(model, waited_s))
+            reason = EndReason.UPSTREAM_ERROR if attempt.status >= 400 else EndReason.TIMEOUT
+            await self._failed(reason, upstream_timeout(model, waited_s), self.unbilled or self._ambiguous())
 
     async def _broken(self) -> None:
         """The upstream refused, closed or garbled the connection."""
@@ -231,8 +302,8 @@ class Exchange:
             await self._unreachable()
             return
         if self.observer is None:
-            self.book(self.ended(saw_end=False), 502)
-            await self._give_up(upstream_broke(self.attempt.request.model))
+            refusal = upstream_broke(self.attempt.request.model)
+            await self._failed(self.ended(saw_end=False), refusal, self.unbilled or self._ambiguous())
             return
         rest = remainder(self.observer, self.shaper, is_clean=False)
         self.book(self.ended(self.observer.reading.saw_end), 502)
@@ -242,8 +313,17 @@ class Exchange:
         """Never connected: provably nothing was served, so the row says no usage and costs nothing."""
         translated = self.attempt.opened.lane == "litellm"
         refusal = lane_unavailable() if translated else upstream_unreachable(self.attempt.request.model)
-        self.book(EndReason.UPSTREAM_ERROR, refusal.status)
-        await self._give_up(refusal)
+        await self._failed(EndReason.UPSTREAM_ERROR, refusal, Failed())
+
+    async def _failed(self, reason: EndReason, refusal: Refusal, failed: Failed | None) -> None:
+        async def say(_: End | None) -> None:
+            await self._give_up(refusal)
+
+        await self.conclude(reason, say, refusal.status, failed)
+
+    def _ambiguous(self) -> Failed | None:
+        """An attempt that may have been billed is repeated only for those who asked for it."""
+        return Failed() if self.floor.options.retry_ambiguous else None
 
     async def _give_up(self, refusal: Refusal) -> None:
         """Refuse where nothing was sent yet. Else say no more: the server then breaks the connection, so that the
@@ -255,37 +335,10 @@ class Exchange:
         attempt, options = self.attempt, self.floor.options
         wanted = attempt.target.on_disconnect
         drains = wanted == "drain" or (wanted is None and attempt.price.cost_source is not CostSource.LOCAL)
-        in_vain = attempt.is_booked or not attempt.was_sent
+        in_vain = attempt.is_booked or not attempt.was_sent or self.held is not None
         if in_vain or not drains or self.floor.drains >= options.drains:
             self.deadline.limit("gone", 0)
             return
         self._is_draining = True
         self.floor.drains += 1
         self.deadline.limit("gone", options.drain_timeout_s)
-
-
-def upstream_broke(model: str) -> Refusal:
-    return Refusal(
-        502,
-        "upstream_unreachable",
-        f"The upstream of '{model}' closed the connection before its answer was complete. "
-        "It may have been billed; the call is in the ledger.",
-    )
-
-
-def upstream_unreadable(model: str) -> Refusal:
-    return Refusal(
-        502,
-        "upstream_unreachable",
-        f"The upstream of '{model}' sent a success that could not be translated. It may have been billed; the call is "
-        "in the ledger.",
-    )
-
-
-def shutting_down(retry_after_s: int = 2) -> Refusal:
-    return Refusal(
-        503,
-        "shutting_down",
-        "The gateway is shutting down and cut this call; it is in the ledger. Try again.",
-        retry_after_s,
-    )

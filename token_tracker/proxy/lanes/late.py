@@ -39,7 +39,7 @@ async def complete_later(
     source: EvidenceSource, journal: Journal, attempt: Attempt, end: End, evidence_wait_s: float
 ) -> None:
     """Wait for the callback, at most `evidence_wait_s`, and write the end that replaces the awaiting one."""
-    evidence = await source.wait(attempt.id, evidence_wait_s)
+    evidence = await source.wait(attempt.sent_id, evidence_wait_s)
     try:
         _write(journal, attempt, end, evidence)
     except JournalUnavailable:

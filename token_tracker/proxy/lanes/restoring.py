@@ -55,6 +55,12 @@ class Restorer:
 
     # Whole answers
 
+    def is_unbilled(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Whether an error is the upstream's own answer, or the upstream was not reached. Whatever else LiteLLM reports
+        as an error may have happened after the upstream had served the call."""
+        failure = _failure(headers)
+        return failure is not None and failure.kind in ("answered", "unreachable")
+
     def answer_status(self, status: int, headers: Iterable[tuple[bytes, bytes]] = ()) -> int:
         """The upstream's own status where LiteLLM changed it; a time-out is 504, an upstream not reached 502.
 
