@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from typing import Any
 
 import msgspec
@@ -33,9 +34,9 @@ class NamedObserver(SseObserver):
         super().__init__()
         self._ends, self._ordinary = ends, ordinary
 
+    @abstractmethod
     def _read(self, kind: str, delta: Any, data: bytes) -> None:
         """Learn from an event; `delta` is the data's member of that name, `data` its JSON."""
-        raise NotImplementedError
 
     def _looks_ordinary(self, beginning: bytes) -> bool:
         match = _BEGINNING.match(beginning)

@@ -7,6 +7,7 @@ neither the end nor a chunk to be taken out; else it waits for its blank line. F
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from enum import Enum
 
 from token_tracker.proxy.dialects.base import Cut, Reading
@@ -31,7 +32,7 @@ class Fate(Enum):
     END = "end"  # what the client takes for the end
 
 
-class SseObserver:
+class SseObserver(ABC):
     """One answer's stream. A dialect says what an event means (`_take`) and when an incomplete one is harmless."""
 
     __slots__ = (
@@ -50,13 +51,13 @@ class SseObserver:
         self._last = Fate.PASS
         self._ended = False
 
+    @abstractmethod
     def _take(self, event: bytes) -> Fate:
         """Read a complete event, its blank line included."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _looks_ordinary(self, beginning: bytes) -> bool:
         """Whether an event that begins so can be neither the end nor taken out."""
-        raise NotImplementedError
 
     def _closed(self, is_clean: bool) -> None:
         """The upstream ended; `saw_end` may be decided now."""
