@@ -59,7 +59,7 @@ class SseObserver(ABC):
     def _looks_ordinary(self, beginning: bytes) -> bool:
         """Whether an event that begins so can be neither the end nor taken out."""
 
-    def _closed(self, is_clean: bool) -> None:
+    def _closed(self, is_clean: bool) -> None:  # noqa: B027 (some have nothing to decide then)
         """The upstream ended; `saw_end` may be decided now."""
 
     def feed(self, chunk: bytes) -> Cut:
