@@ -48,11 +48,15 @@ def reset(client: socket.socket) -> None:
     client.close()
 
 
-def test_an_upstream_that_cannot_be_reached_is_502_and_a_row_without_usage(make_house: MakeHouse) -> None:
+def test_an_upstream_that_cannot_be_reached_is_502_and_a_row_without_usage(
+    make_house: MakeHouse, caplog: pytest.LogCaptureFixture
+) -> None:
     house = make_house()
     house.configuration.models.exact["dead"] = (house.deployment("dead", api_base=CLOSED_PORT),)  # type: ignore[index]
     reply = house.chat("dead")
     assert (reply.status, reply.headers["x-tt-code"]) == (502, "upstream_unreachable")
+    assert "it refused the connection" in reply.json["error"]["message"]
+    assert "dead (openai at 127.0.0.1) cannot be reached: it refused the connection" in caplog.text
     row = house.row()
     assert (row.status_code, row.end_reason, row.usage_source, row.cost_nano_usd) == (502, "upstream_error", "none", 0)
 
@@ -78,6 +82,7 @@ def test_a_connection_that_never_comes_about_is_given_up_and_costs_nothing(
     house.configuration.models.exact["far"] = (house.deployment("far", api_base=unanswered),)  # type: ignore[index]
     reply = house.chat("far")
     assert (reply.status, reply.headers["x-tt-code"]) == (502, "upstream_unreachable")
+    assert "connecting took too long" in reply.json["error"]["message"]
     row = house.row()
     assert (row.end_reason, row.usage_source, row.cost_nano_usd) == ("upstream_error", "none", 0)
 

@@ -71,11 +71,11 @@ def method_not_allowed(method: str, path: str, allowed: str) -> Refusal:
     return Refusal(405, "method_not_allowed", f"{path} takes {allowed}, not {method}.")
 
 
-def upstream_unreachable(model: str) -> Refusal:
+def upstream_unreachable(model: str, why: str = "no connection could be made") -> Refusal:
     return Refusal(
         502,
         "upstream_unreachable",
-        f"The upstream of '{model}' could not be reached; the call was not served. Try again.",
+        f"The upstream of '{model}' could not be reached ({why}); the call was not served. Try again.",
     )
 
 

@@ -36,6 +36,7 @@ from token_tracker.proxy.lanes.answers import answer, remainder
 from token_tracker.proxy.lanes.failures import UnreadableAnswer
 from token_tracker.proxy.lanes.following import Attempts, Held
 from token_tracker.proxy.lanes.late import EvidenceSource, complete_later
+from token_tracker.proxy.lanes.unreachable import Complaints, why_unreachable
 
 UPSTREAM_ERRORS = (aiohttp.ClientError, OSError, asyncio.IncompleteReadError)
 SENDING: ContextVar[Exchange] = ContextVar("sending")
@@ -85,6 +86,7 @@ class Floor:
     evidence: EvidenceSource | None = None
     in_flight: set[Exchange] = field(default_factory=set)
     drains: int = 0
+    complaints: Complaints = field(default_factory=Complaints)
     background: set[asyncio.Task[None]] = field(default_factory=set)
 
 
@@ -262,8 +264,8 @@ class Exchange:
         except UnreadableAnswer:
             self.book(EndReason.UPSTREAM_ERROR, 502)
             await self._give_up(upstream_unreadable(self.attempt.request.model))
-        except UPSTREAM_ERRORS:
-            await self._broken()
+        except UPSTREAM_ERRORS as error:
+            await self._broken(error)
         except Exception:  # a fault of ours, which the caller reports: the call has its row all the same
             self.book(self.ended(saw_end=False) if self.attempt.was_sent else EndReason.CANCELLED, 500)
             raise
@@ -296,10 +298,10 @@ class Exchange:
             reason = EndReason.UPSTREAM_ERROR if attempt.status >= 400 else EndReason.TIMEOUT
             await self._failed(reason, upstream_timeout(model, waited_s), self.unbilled or self._ambiguous())
 
-    async def _broken(self) -> None:
+    async def _broken(self, error: BaseException) -> None:
         """The upstream refused, closed or garbled the connection."""
         if not self.attempt.was_sent:
-            await self._unreachable()
+            await self._unreachable(error)
             return
         if self.observer is None:
             refusal = upstream_broke(self.attempt.request.model)
@@ -309,10 +311,14 @@ class Exchange:
         self.book(self.ended(self.observer.reading.saw_end), 502)
         await self.client.write(rest)
 
-    async def _unreachable(self) -> None:
+    async def _unreachable(self, error: BaseException | None = None) -> None:
         """Never connected: provably nothing was served, so the row says no usage and costs nothing."""
-        translated = self.attempt.opened.lane == "litellm"
-        refusal = lane_unavailable() if translated else upstream_unreachable(self.attempt.request.model)
+        if self.attempt.opened.lane == "litellm":
+            refusal = lane_unavailable()
+        else:
+            why = why_unreachable(error)
+            self.floor.complaints.say(self.attempt.target, why)
+            refusal = upstream_unreachable(self.attempt.request.model, why)
         await self._failed(EndReason.UPSTREAM_ERROR, refusal, Failed())
 
     async def _failed(self, reason: EndReason, refusal: Refusal, failed: Failed | None) -> None:
