@@ -6,6 +6,7 @@ import itertools
 import os
 import secrets
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,9 @@ from sqlalchemy.pool import NullPool
 from token_tracker.database import migrations
 from token_tracker.database.models import Base
 from token_tracker.database.session import make_engine, transaction
+
+# Started in the background by a script, this process ignores Ctrl-C; so would all that its tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BACKENDS = ("sqlite", "postgresql")
 SERVER = os.environ.get("TEST_DATABASE_URL") or "postgresql://postgres@127.0.0.1:5432/postgres"
