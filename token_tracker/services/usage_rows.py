@@ -21,7 +21,8 @@ from token_tracker.services.usage_filters import Filters, ledger_conditions
 MAX_LIMIT = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_NOT_SHOWN = {"booked_at"}
+_HELD = {"held_nano_usd", "held_tokens", "unproven_nano_usd", "unproven_tokens", "overrun_nano_usd"}
+_NOT_SHOWN = {"booked_at", "model_group", *_HELD}
 
 
 class InvalidCursor(ValueError):

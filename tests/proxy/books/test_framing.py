@@ -71,7 +71,7 @@ def test_a_damaged_byte_ends_what_is_read_before_its_record(first: Record, secon
 
 def test_a_record_cut_at_any_byte_is_not_read_and_all_before_it_are() -> None:
     first, last = frame(an_open(1)), frame(an_end(an_open(1)))
-    for cut in range(len(last)):
+    for cut in range(len(last.rstrip(b"\0"))):  # zeros at its end are there already: the space is preallocated
         for tail in (b"", bytes(64)):
             found, reach = framing.split(first + last[:cut] + tail)
             assert ([end for end, _ in found], reach) == ([len(first)], len(first)), cut

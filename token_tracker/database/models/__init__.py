@@ -1,25 +1,39 @@
 """All tables."""
 
+from token_tracker.database.models.audit import AuditEntry
 from token_tracker.database.models.base import Base, UtcDateTime
-from token_tracker.database.models.books import ConfigVersion, JournalOffset, Lease, SystemState
+from token_tracker.database.models.books import ConfigVersion, JournalOffset, Lease, OpenHolds, SystemState
 from token_tracker.database.models.credentials import ApiKey, RefreshToken
 from token_tracker.database.models.ledger import TokenUsage, TokenUsageTag
 from token_tracker.database.models.people import Team, User
 from token_tracker.database.models.prices import PriceRow
 from token_tracker.database.models.rollup import LATENCY_COLUMNS, ROLLUP_KEYS, ROLLUP_SUMS, UsageHourly
-from token_tracker.database.models.rules import Budget, BudgetAlert, RateLimit
+from token_tracker.database.models.rules import (
+    Budget,
+    BudgetAlert,
+    BudgetTopUp,
+    CounterState,
+    Freeze,
+    RateLimit,
+    UnprovenRelease,
+)
 
 __all__ = [
     "LATENCY_COLUMNS",
     "ROLLUP_KEYS",
     "ROLLUP_SUMS",
     "ApiKey",
+    "AuditEntry",
     "Base",
     "Budget",
     "BudgetAlert",
+    "BudgetTopUp",
     "ConfigVersion",
+    "CounterState",
+    "Freeze",
     "JournalOffset",
     "Lease",
+    "OpenHolds",
     "PriceRow",
     "RateLimit",
     "RefreshToken",
@@ -27,6 +41,7 @@ __all__ = [
     "Team",
     "TokenUsage",
     "TokenUsageTag",
+    "UnprovenRelease",
     "UsageHourly",
     "User",
     "UtcDateTime",

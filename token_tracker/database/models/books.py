@@ -42,3 +42,12 @@ class Lease(Base):
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     holder: Mapped[str] = mapped_column(String(64))
     expires_at: Mapped[datetime]
+
+
+class OpenHolds(Base):
+    """The calls of a node that have begun and not ended, as its recorder last saw them in the journal: JSON."""
+
+    __tablename__ = "open_holds"
+    node: Mapped[str] = mapped_column(String(64), primary_key=True)
+    published_at: Mapped[datetime]
+    content: Mapped[str] = mapped_column(Text)

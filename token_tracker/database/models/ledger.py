@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, Text
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from token_tracker.database.models.base import Base
+
+UNPROVEN = text("unproven_nano_usd > 0 OR unproven_tokens > 0")
 
 
 class TokenUsage(Base):
     """One attempt. Token classes are disjoint (`domain/usage.py`); money is whole nano-dollars.
 
-    `timestamp` is the call's admission. `cost_nano_usd` is None exactly where `cost_source` is 'unpriced'. Absent
-    names are ''. A call's last attempt has `id == call_id`.
+    `model_group` is the `model_list` name that served. `held_…`: what the gate held for the attempt; `unproven_…`: what
+    of it may have been spent beyond the booked cost; `overrun_…`: the booked cost beyond what was held; all 0 where no
+    hard budget applied. `timestamp` is the call's admission. `cost_nano_usd` is None exactly where `cost_source` is
+    'unpriced'. Absent names are ''. A call's last attempt has `id == call_id`.
     """
 
     __tablename__ = "token_usage"
@@ -28,6 +32,7 @@ class TokenUsage(Base):
     stream: Mapped[bool]
     requested_model: Mapped[str] = mapped_column(String(255))
     model: Mapped[str] = mapped_column(String(255))
+    model_group: Mapped[str] = mapped_column(String(255), default="", server_default=text("''"))
     provider: Mapped[str] = mapped_column(String(64))
     upstream_id: Mapped[str] = mapped_column(String(255))
     upstream_request_id: Mapped[str] = mapped_column(String(255))
@@ -47,6 +52,11 @@ class TokenUsage(Base):
     cost_nano_usd: Mapped[int | None] = mapped_column(BigInteger)
     cost_source: Mapped[str] = mapped_column(String(8))
     price_version: Mapped[str] = mapped_column(String(300))
+    held_nano_usd: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    held_tokens: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    unproven_nano_usd: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    unproven_tokens: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    overrun_nano_usd: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     latency_ms: Mapped[float]
     ttft_ms: Mapped[float | None]
     user: Mapped[str] = mapped_column("user_id", String(64))
@@ -65,6 +75,7 @@ class TokenUsage(Base):
         Index(None, "key_id", "timestamp"),
         Index(None, "model", "timestamp"),
         Index(None, "session_id", "timestamp"),
+        Index("ix_token_usage_unproven", "timestamp", sqlite_where=UNPROVEN, postgresql_where=UNPROVEN),
     )
 
 

@@ -1,11 +1,11 @@
-"""Rate limits and budgets as configured. Nothing enforces them yet; the start says so."""
+"""Budgets, rate limits and freezes, and what the books know of budgets' counters."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import BigInteger, ForeignKey, Numeric, String, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Numeric, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from token_tracker.database.models.base import Base
@@ -25,11 +25,13 @@ class RateLimit(Base):
     on_store_error: Mapped[str] = mapped_column(String(8))
     source: Mapped[str] = mapped_column(String(8))
     created_at: Mapped[datetime]
+    updated_at: Mapped[datetime | None]
     __table_args__ = (UniqueConstraint("scope_type", "scope_id", "model", "unit", "period"),)
 
 
 class Budget(Base):
-    """A spending limit for a scope, model and period."""
+    """A limit on what is spent within a scope, model and period: in money, in tokens, or both (None: no limit of that
+    measure). `counter_built_at`: when `counter_states` began to hold all of its windows; None: not yet."""
 
     __tablename__ = "budgets"
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
@@ -39,13 +41,27 @@ class Budget(Base):
     model: Mapped[str] = mapped_column(String(255), default="")
     period: Mapped[str] = mapped_column(String(16))
     timezone: Mapped[str] = mapped_column(String(64))
-    limit_nano_usd: Mapped[int] = mapped_column(BigInteger)
+    limit_nano_usd: Mapped[int | None] = mapped_column(BigInteger)
+    limit_tokens: Mapped[int | None] = mapped_column(BigInteger)
     enforcement: Mapped[str] = mapped_column(String(8))
+    action: Mapped[str] = mapped_column(String(16), default="block", server_default="block")
+    downgrade_model: Mapped[str] = mapped_column(String(255), default="", server_default=text("''"))
+    downgrade_at: Mapped[int] = mapped_column(default=100, server_default="100")
+    clamp: Mapped[str] = mapped_column(String(16), default="missing", server_default="missing")
+    default_output_tokens: Mapped[int] = mapped_column(BigInteger, default=8192, server_default="8192")
+    min_output_tokens: Mapped[int] = mapped_column(BigInteger, default=256, server_default="256")
+    allow_unbounded: Mapped[bool] = mapped_column(default=False, server_default="0")
+    on_store_error: Mapped[str] = mapped_column(String(8), default="deny", server_default="deny")
     source: Mapped[str] = mapped_column(String(8))
     starts_at: Mapped[datetime]
     created_at: Mapped[datetime]
+    updated_at: Mapped[datetime | None]
+    counter_built_at: Mapped[datetime | None]
     alerts: Mapped[list[BudgetAlert]] = relationship(
         back_populates="budget", cascade="all, delete-orphan", order_by="BudgetAlert.threshold_percent"
+    )
+    top_ups: Mapped[list[BudgetTopUp]] = relationship(
+        cascade="all, delete-orphan", order_by="BudgetTopUp.created_at", passive_deletes=True
     )
     __table_args__ = (UniqueConstraint("scope_type", "scope_id", "model", "period"),)
 
@@ -61,3 +77,56 @@ class BudgetAlert(Base):
     slack_webhook: Mapped[str | None] = mapped_column(String(2000))
     webhook: Mapped[str | None] = mapped_column(String(2000))
     budget: Mapped[Budget] = relationship(back_populates="alerts")
+
+
+class BudgetTopUp(Base):
+    """Raises a budget's limit from `created_at` until `until` (None: the end of the window it was made in)."""
+
+    __tablename__ = "budget_top_ups"
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    budget_id: Mapped[str] = mapped_column(ForeignKey("budgets.id", ondelete="CASCADE"), index=True)
+    amount_nano_usd: Mapped[int] = mapped_column(BigInteger)
+    until: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(String(64))
+
+
+class Freeze(Base):
+    """Stops the calls of a scope, or of a model, until it is deleted."""
+
+    __tablename__ = "freezes"
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    scope_type: Mapped[str] = mapped_column(String(16))
+    scope_id: Mapped[str] = mapped_column(String(255), default="")
+    model: Mapped[str] = mapped_column(String(255), default="")
+    reason: Mapped[str] = mapped_column(String(500))
+    created_at: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(String(64))
+    __table_args__ = (UniqueConstraint("scope_type", "scope_id", "model"),)
+
+
+class CounterState(Base):
+    """What the ledger holds for a budget: changed in the transaction that books rows. `measure`: 'usd' (nano-dollars)
+    or 'tokens'; `member`: '' unless the budget is for each member; `bucket`: the start of the window, for rolling
+    windows the UTC hour, in Unix seconds. `version` grows with each change."""
+
+    __tablename__ = "counter_states"
+    budget_id: Mapped[str] = mapped_column(ForeignKey("budgets.id", ondelete="CASCADE"), primary_key=True)
+    measure: Mapped[str] = mapped_column(String(8), primary_key=True)
+    member: Mapped[str] = mapped_column(String(255), primary_key=True)
+    bucket: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    spent: Mapped[int] = mapped_column(BigInteger)
+    unproven: Mapped[int] = mapped_column(BigInteger)
+    version: Mapped[int] = mapped_column(BigInteger)
+    updated_at: Mapped[datetime]
+
+
+class UnprovenRelease(Base):
+    """An admin's word that a call costs a budget no more than what was booked."""
+
+    __tablename__ = "unproven_releases"
+    budget_id: Mapped[str] = mapped_column(ForeignKey("budgets.id", ondelete="CASCADE"), primary_key=True)
+    usage_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    released_at: Mapped[datetime]
+    released_by: Mapped[str] = mapped_column(String(64))
+    reason: Mapped[str] = mapped_column(String(500))

@@ -38,6 +38,9 @@ class Open(msgspec.Struct, frozen=True, array_like=True, tag="o"):
     model: str  # sent upstream, without provider prefix
     provider: str
     subject: Subject
+    model_group: str = ""  # the `model_list` name that serves; records of older versions have none
+    held_nano_usd: int = 0  # what the gate holds for it; 0 where no budget does
+    held_tokens: int = 0
 
 
 class End(msgspec.Struct, frozen=True, array_like=True, tag="e"):
@@ -55,6 +58,9 @@ class End(msgspec.Struct, frozen=True, array_like=True, tag="e"):
     ttft_ms: float | None
     upstream_id: str
     upstream_request_id: str
+    unproven_nano_usd: int = 0  # what of the hold may have been spent beyond the cost
+    unproven_tokens: int = 0
+    overrun_nano_usd: int = 0  # the cost beyond the hold
 
 
 class Awaiting(msgspec.Struct, frozen=True, array_like=True, tag="a"):

@@ -25,7 +25,8 @@ _TAG_LENGTH: int = TokenUsageTag.__table__.c.tag.type.length  # type: ignore[att
 
 
 def crashed(opened: Open) -> End:
-    """How a call is booked whose worker died: nothing is known of its usage, so nothing of its cost either."""
+    """How a call is booked whose worker died: nothing is known of its usage, so nothing of its cost either, and
+    all that was held for it stays unproven."""
     return End(
         opened=opened,
         end_reason=EndReason.CRASH.value,
@@ -39,6 +40,8 @@ def crashed(opened: Open) -> End:
         ttft_ms=None,
         upstream_id="",
         upstream_request_id="",
+        unproven_nano_usd=opened.held_nano_usd,
+        unproven_tokens=opened.held_tokens,
     )
 
 
@@ -57,6 +60,7 @@ def ledger_row(end: End) -> LedgerRow:
         "stream": opened.stream,
         "requested_model": opened.requested_model,
         "model": opened.model,
+        "model_group": opened.model_group,
         "provider": opened.provider,
         "upstream_id": end.upstream_id,
         "upstream_request_id": end.upstream_request_id,
@@ -66,6 +70,11 @@ def ledger_row(end: End) -> LedgerRow:
         "cost_nano_usd": None if end.cost_nano_usd is None else min(end.cost_nano_usd, _MAX_BIGINT),
         "cost_source": end.cost_source,
         "price_version": end.price_version,
+        "held_nano_usd": opened.held_nano_usd,
+        "held_tokens": opened.held_tokens,
+        "unproven_nano_usd": end.unproven_nano_usd,
+        "unproven_tokens": end.unproven_tokens,
+        "overrun_nano_usd": end.overrun_nano_usd,
         "latency_ms": end.latency_ms,
         "ttft_ms": end.ttft_ms,
         "user_id": subject.user,
