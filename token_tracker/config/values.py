@@ -111,6 +111,8 @@ class Deployment:
     allowed_fails: int | None = None
     cooldown_time_s: float | None = None
     is_local: bool = False  # loopback, private, ollama or hosted_vllm: never priced by the price file
+    max_input_tokens: int | None = None  # of the model; None: as the price file says
+    max_output_tokens: int | None = None
     litellm_params: Mapping[str, object] = field(default_factory=dict)  # other parameters, for the translated lane only
 
     @property

@@ -4,7 +4,7 @@ and what stands in for a rate that a price does not name."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 
 from token_tracker.domain.extras import Extras, ServiceTier
@@ -67,7 +67,7 @@ class RateTable:
     ordinary rate has no counterpart there (images, audio, 1-hour writes) is not sold at the price of text.
     """
 
-    __slots__ = ("_services", "_units", "bills_other_units")
+    __slots__ = ("_beginnings", "_services", "_units", "bills_other_units")
 
     def __init__(self, rates: Mapping[str, Decimal]) -> None:
         """Raises ValueError for a rate that is negative or not a number."""
@@ -86,6 +86,8 @@ class RateTable:
                 self.bills_other_units = True
         standard = named[ServiceTier.STANDARD]
         self._services = {service: _sorted(_list(service, standard, fields)) for service, fields in named.items()}
+        tiers = (above for fields in named.values() for each in fields.values() for above in each)
+        self._beginnings = sorted({0} | {above + 1 for above in tiers})  # of the tiers, in prompt tokens
 
     def __bool__(self) -> bool:
         """Whether any rate that a call can be billed at is named; a search alone is no call."""
@@ -120,6 +122,32 @@ class RateTable:
                 yield count, next(filter(None, rates), rates[0]), token_class
             elif unit == "images" or not usage.prompt_tokens:
                 yield count, None, ""
+
+    def dearest(
+        self, classes: Iterable[str], most_prompt_tokens: int, services: Iterable[ServiceTier]
+    ) -> Decimal | None:
+        """The highest USD per token at which one of `classes` may be billed in a call of at most so many prompt tokens,
+        served in one of `services`; None if any of them could not be priced."""
+        found = Decimal(0)
+        for service in services:
+            for prompt_tokens in self._prompts(most_prompt_tokens):
+                for token_class in classes:
+                    rate = self.rate(token_class, prompt_tokens, service)
+                    if rate is None:
+                        return None
+                    found = max(found, rate)
+        return found
+
+    def rung(self, most_prompt_tokens: int) -> int:
+        """The smallest prompt whose dearest rates are those of so many tokens: 0, or the beginning of a tier."""
+        return max(self._prompts(most_prompt_tokens))
+
+    def _prompts(self, most: int) -> list[int]:
+        return [begin for begin in self._beginnings if begin <= most]
+
+    def dearest_unit(self, unit: str) -> Decimal | None:
+        """USD for one of a unit of `Extras`; the highest of the fields that may name it, None if none does."""
+        return max((self._units[name] for name in _UNITS[unit][0] if name in self._units), default=None)
 
     @property
     def bills_tokens(self) -> bool:
