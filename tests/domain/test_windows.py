@@ -52,7 +52,7 @@ def lasting_hours(period: str, zone: str, at: str) -> float:
         ("monthly", "America/New_York", "2026-11-30T23:59", 30 * 24 + 1),
         ("hourly", "Asia/Kathmandu", "2026-05-01T10:30", 1),
         ("hourly", "Europe/Berlin", "2026-10-25T02:30", 1),
-        ("hourly", "Australia/Lord_Howe", "2026-04-05T01:45", 0.5),
+        ("hourly", "Australia/Lord_Howe", "2026-10-04T02:45", 0.5),
         ("daily", "America/Sao_Paulo", "2018-11-04T12:00", 23),
         ("daily", "Pacific/Apia", "2011-12-29T12:00", 24),
         ("daily", "Pacific/Apia", "2011-12-31T12:00", 24),

@@ -80,8 +80,8 @@ class Stand:
     def store(self) -> MemoryStore | RedisStore:
         return self.stores[-1]
 
-    async def add_gate(self) -> Gate:
-        incarnation = f"{len(self.gates) + 1:08x}"
+    async def add_gate(self, incarnation: str = "") -> Gate:
+        incarnation = incarnation or f"{len(self.gates) + 1:08x}"
         store: MemoryStore | RedisStore
         if self.kind == "memory":
             store = MemoryStore(incarnation, **self.options)
