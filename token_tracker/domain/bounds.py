@@ -211,7 +211,7 @@ def _is_by_units(extent: Extent, candidate: Candidate) -> bool:
 
 def _input_classes(extent: Extent, candidate: Candidate) -> tuple[str, ...]:
     """Anthropic writes to its cache only where it is told to, in its own words; of others it is not known."""
-    classes = _TEXT
+    classes: tuple[str, ...] = _TEXT
     if extent.writes_cache or candidate.provider != "anthropic":
         classes += _WRITES
     if extent.images or extent.is_open:

@@ -24,14 +24,21 @@ from token_tracker.config.logs import write_logs
 from token_tracker.config.values import Address, Configuration
 from token_tracker.proxy.admission import Admission
 from token_tracker.proxy.app import Gateway
+from token_tracker.proxy.books.counters_reader import CountersReader
 from token_tracker.proxy.books.journal import Journal
 from token_tracker.proxy.books.snapshot import SnapshotReader
 from token_tracker.proxy.books.status import recorder_problems, status_path
 from token_tracker.proxy.call import CallIds
+from token_tracker.proxy.gate.gate import Gate
+from token_tracker.proxy.gate.memory import MemoryStore
 from token_tracker.proxy.health import Health, LiteLLMChild
 from token_tracker.proxy.lanes.exchange import Floor, MarkingRequest
 from token_tracker.proxy.lanes.translated import TranslatedLane
 from token_tracker.proxy.litellm.evidence import EvidenceServer
+from token_tracker.proxy.models import ModelFacts
+from token_tracker.proxy.permits.desk import Desk
+from token_tracker.proxy.permits.settling import SettlingJournal
+from token_tracker.proxy.permits.upkeep import Upkeep
 from token_tracker.proxy.prices import PriceBook
 from token_tracker.proxy.protocol import GatewayProtocol
 from token_tracker.proxy.upstreams import Upstreams
@@ -40,7 +47,6 @@ log = logging.getLogger("token_tracker.gateway")
 
 EXIT_CONFIGURATION = 2
 EXIT_PORT_IN_USE = 4
-SNAPSHOT_LOOK_S = 0.5
 INTERRUPT_GRACE_S = 3.0  # Ctrl-C: somebody waits at a terminal; SIGTERM: gateway.shutdown_s
 # Below the shortest keep-alive of common servers (uvicorn, node: 5 s): a request on a connection that the upstream is
 # just closing fails after it was sent, and such a call may not be repeated.
@@ -158,12 +164,16 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
     settings = configuration.settings
     journal = Journal(paths.journal_dir(settings), paths.node_id(settings), settings.journal_sync_ms)
     snapshot = SnapshotReader(paths.snapshot_path(settings))
-    snapshot.refresh()
     evidence = EvidenceServer(paths.runtime_dir(settings) / f"{journal.incarnation}.sock")
     await evidence.start()
     session = make_session()
-    app = build(configuration, journal, snapshot, evidence, session)
-    refreshing = asyncio.create_task(keep_fresh(snapshot))
+    store = MemoryStore(journal.incarnation)
+    app = build(configuration, journal, snapshot, evidence, session, Gate(store, journal.incarnation))
+    counters = CountersReader(paths.counters_path(settings))
+    upkeep = Upkeep(app.admission.desk, snapshot, counters, paths.journal_dir(settings))
+    upkeep.begin()
+    store.recovered()
+    refreshing = asyncio.create_task(upkeep.run())
     try:
         yield app
     finally:
@@ -172,6 +182,8 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         await asyncio.gather(*app.floor.background, return_exceptions=True)
         await evidence.close()
         await session.close()
+        await store.settled()
+        await store.close()
         journal.close()
 
 
@@ -198,30 +210,27 @@ def build(
     snapshot: SnapshotReader,
     evidence: EvidenceServer,
     session: aiohttp.ClientSession,
+    gate: Gate,
 ) -> Gateway:
     """Wire the rooms together."""
     options = configuration.gateway
     demo_url = os.environ.get("TT_DEMO_URL", "")
     upstreams = Upstreams(configuration.models, options, demo_url, configuration.routing)
+    prices = PriceBook(configuration.pricing, snapshot)
+    settling = SettlingJournal(journal, gate, journal.incarnation)
     child_url, child_key = os.environ.get("TT_LITELLM_URL"), os.environ.get("TT_LITELLM_KEY")
     admission = Admission(
         keys=snapshot,
         upstreams=upstreams,
-        prices=PriceBook(configuration.pricing, snapshot),
-        journal=journal,
+        prices=prices,
+        journal=settling,
         translation=TranslatedLane(child_url, child_key, demo_url) if child_url and child_key else None,
         max_body_bytes=configuration.settings.max_body_bytes,
         silence_s=options.client_stall_s,
+        desk=Desk(gate, prices, ModelFacts()),
     )
     child = LiteLLMChild(session, child_url, configuration.needs_litellm)
     recorder = status_path(configuration.settings)
     health = Health(configuration, snapshot, child, lambda: recorder_problems(recorder, time.time_ns() // 1000))
-    floor = Floor(session, journal, options, evidence)
+    floor = Floor(session, settling, options, evidence)
     return Gateway(floor, admission, health, CallIds(journal.incarnation))
-
-
-async def keep_fresh(snapshot: SnapshotReader) -> None:
-    """Look for a newer snapshot twice a second, so that a change made through the API acts within 2 s in all."""
-    while True:
-        await asyncio.sleep(SNAPSHOT_LOOK_S)
-        snapshot.refresh()

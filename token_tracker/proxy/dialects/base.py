@@ -89,6 +89,13 @@ class StreamObserver(Protocol):
 
     reading: Reading
 
+    @property
+    def is_between_events(self) -> bool:
+        """Nothing of an event is out, or held back, whose end is still to come."""
+
+    def ending(self, model: str) -> bytes:
+        """Events that end the stream here as if its output maximum were reached; b'' where the dialect has none."""
+
     def feed(self, chunk: bytes) -> Cut: ...
 
     def close(self, is_clean: bool = True) -> Cut:
