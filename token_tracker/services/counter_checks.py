@@ -22,7 +22,7 @@ from token_tracker.domain.windows import first_bucket
 from token_tracker.services import bulk, counters
 from token_tracker.services.counters import KEPT, Amount, Changed, CounterPlace, measures_of
 from token_tracker.services.ledger_amounts import LedgerAmounts, amounts_of, fits_hourly
-from token_tracker.services.rule_rows import load_budgets, microseconds
+from token_tracker.services.rule_rows import microseconds, rule_of
 
 GENERATION = "counters_generation"  # in system_state: how often counters were corrected
 DELETED_AT_ONCE = 5_000
@@ -60,9 +60,10 @@ def drift_of(engine: Engine, budget_id: str, at: datetime) -> Drift | None:
     have the last word, as the hourly sums may be wrong themselves.
     """
     with reading(engine) as session:
-        rule = next((rule for rule in load_budgets(session) if rule.id == budget_id), None)
-        if rule is None:
+        budget = session.get(Budget, budget_id)
+        if budget is None:
             return None
+        rule = rule_of(budget, ())
         found = _differences(session, rule, amounts_of(session, rule, at))
         if found and rule.is_built and fits_hourly(rule):
             found = _differences(session, rule, amounts_of(session, rule, at, from_rows=True))
@@ -81,11 +82,8 @@ def correct(engine: Engine, drift: Drift, at: datetime) -> Changed | None:
         budget = session.get(Budget, drift.rule.id)
         if budget is None:
             return None
-        if measures_of(drift.rule) != tuple(
-            measure
-            for measure, limit in (("usd", budget.limit_nano_usd), ("tokens", budget.limit_tokens))
-            if limit is not None
-        ):
+        now = rule_of(budget, ())
+        if (now.is_built, measures_of(now)) != (drift.rule.is_built, measures_of(drift.rule)):
             return None
         if budget.counter_built_at is None:
             budget.counter_built_at = at

@@ -45,11 +45,12 @@ class Amount(NamedTuple):
 
 
 class CounterValue(NamedTuple):
-    """What stands in `counter_states` after a change."""
+    """What stands in `counter_states`, and `domain.windows.leaves_at_s` of the bucket."""
 
     spent: int
     unproven: int
     version: int
+    leaves_at_s: int
 
 
 Changed = dict[CounterPlace, CounterValue]
@@ -115,7 +116,7 @@ def add(
 ) -> Changed:
     """Add (spent, unproven), which may be negative, and make each version grow; places long out of their window are
     left alone."""
-    by_id = {rule.id: rule for rule in budgets}
+    leaving_s = _Leaving(budgets)
     kept_s = (at - KEPT).timestamp()
     rows = [
         {
@@ -126,17 +127,40 @@ def add(
             "updated_at": at,
         }
         for place, (spent, unproven) in sorted(amounts.items())
-        if leaves_at_s(by_id[place.budget_id].period, by_id[place.budget_id].timezone, place.bucket) > kept_s
+        if leaving_s.of(place.budget_id, place.bucket) > kept_s
     ]
     if not rows:
         return {}
     stand = bulk.add_up_returning(session, _STATES, rows, ("spent", "unproven", "version"), ("updated_at",))
-    return {
-        CounterPlace(row.budget_id, row.measure, row.member, row.bucket): CounterValue(
-            row.spent, row.unproven, row.version
-        )
-        for row in stand
-    }
+    return {CounterPlace(*row[:4]): CounterValue(row[4], row[5], row[6], leaving_s.of(row[0], row[3])) for row in stand}
+
+
+def load(session: Session, budgets: Iterable[BudgetRule], *, at: datetime) -> Changed:
+    """All counters whose bucket still counts at `at`."""
+    leaving_s = _Leaving(budgets)
+    now_s = at.timestamp()
+    found: Changed = {}
+    for row in session.execute(select(*list(_STATES.columns)[:7])):
+        leaves_at = leaving_s.of(row[0], row[3])
+        if leaves_at > now_s:
+            found[CounterPlace(*row[:4])] = CounterValue(row[4], row[5], row[6], leaves_at)
+    return found
+
+
+class _Leaving:
+    """When buckets leave their windows; 0 for a budget that is gone."""
+
+    def __init__(self, budgets: Iterable[BudgetRule]) -> None:
+        self._rules = {rule.id: rule for rule in budgets}
+        self._known: dict[tuple[str, int], int] = {}
+
+    def of(self, budget_id: str, bucket: int) -> int:
+        known = self._known.get((budget_id, bucket))
+        if known is None:
+            rule = self._rules.get(budget_id)
+            known = leaves_at_s(rule.period, rule.timezone, bucket) if rule else 0
+            self._known[budget_id, bucket] = known
+        return known
 
 
 def _amounts(book: RuleBook[BudgetRule], rows: Sequence[Mapping[str, Any]]) -> dict[CounterPlace, list[int]]:
