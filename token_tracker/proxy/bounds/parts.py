@@ -18,12 +18,10 @@ _INLINE = b'"data:image/'
 _NO_MORE = 8  # results of tools within documents within …: nobody nests deeper
 
 # What is text as far as its bytes go. Calls of tools, their arguments and their results among them.
-_TEXTS = frozenset(
-    ("text", "input_text", "output_text", "summary_text", "reasoning_text", "refusal", "reasoning")
-    + ("thinking", "redacted_thinking", "tool_use", "tool_call", "function", "function_call")
-    + ("custom_tool_call", "custom_tool_call_output", "local_shell_call", "local_shell_call_output")
-    + ("apply_patch_call", "apply_patch_call_output")
-)
+_WORDS = ("text", "input_text", "output_text", "summary_text", "reasoning_text", "refusal", "reasoning", "thinking")
+_CALLS = ("tool_use", "tool_call", "function", "function_call", "custom_tool_call", "custom_tool_call_output")
+_COMMANDS = ("local_shell_call", "local_shell_call_output", "apply_patch_call", "apply_patch_call_output")
+_TEXTS = frozenset((*_WORDS, "redacted_thinking", *_CALLS, *_COMMANDS))
 _NESTING = frozenset(
     ("message", "tool_result", "function_call_output", "document", "search_result", "computer_call_output")
 )

@@ -25,6 +25,8 @@ class WrittenJournal(Protocol):
 
     def awaiting(self, record: Awaiting) -> None: ...
 
+    def close(self) -> None: ...
+
 
 class SettlingJournal:
     """All of a worker's calls end here, each of their attempts once. Every method raises `JournalUnavailable`; then the
@@ -45,6 +47,9 @@ class SettlingJournal:
         position = self._journal.end(record)
         if self._gate.rules.budgets or self._gate.rules.rates:
             self._settle(record, position)
+
+    def close(self) -> None:
+        self._journal.close()
 
     def hold_again(self, call_id: str, failed_entry: str, next_entry: str) -> None:
         """An attempt that may have been billed is followed by another, which has a hold of its own."""
@@ -85,7 +90,7 @@ def entry_of(record: End, entry_id: str, incarnation: str, position: Position) -
 
 
 def proven(record: End) -> End:
-    """The row with what its hold makes of it: what may have been spent beyond its cost, and what was beyond the hold."""
+    """The row with what its hold makes of it: what may be spent beyond its cost, and what was, beyond the hold."""
     opened = record.opened
     if not opened.held_nano_usd and not opened.held_tokens:
         return record
