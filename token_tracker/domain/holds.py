@@ -58,7 +58,7 @@ def largest_output(ask: Ask, usd_left: int | None, tokens_left: int | None, shar
 def _outputs(left: int, per_output_pico: int, share: int) -> int:
     if left < 0:
         return -1
-    return left * PICO_PER_NANO // share // per_output_pico if per_output_pico else LARGEST_HOLD
+    return left // share * PICO_PER_NANO // per_output_pico if per_output_pico else LARGEST_HOLD
 
 
 def grant(ask: Ask, usd_left: int | None, tokens_left: int | None) -> int:
@@ -71,10 +71,9 @@ def grant(ask: Ask, usd_left: int | None, tokens_left: int | None) -> int:
 
 def fits(ask: Ask, output: int, usd_left: int | None, tokens_left: int | None) -> bool:
     """Whether the worst case with this output maximum is no more than what is left."""
-    usd, tokens = ask.usd(output), ask.tokens(output)
-    if usd > LARGEST_HOLD or tokens > LARGEST_HOLD:
-        return False
-    return (usd_left is None or usd <= usd_left) and (tokens_left is None or tokens <= tokens_left)
+    return (usd_left is None or ask.usd(output) <= min(usd_left, LARGEST_HOLD)) and (
+        tokens_left is None or ask.tokens(output) <= min(tokens_left, LARGEST_HOLD)
+    )
 
 
 def output_bounds(rules: list[BudgetRule], client: int | None, model: int | None) -> tuple[int, int]:

@@ -6,6 +6,7 @@ SLICES = 60
 COUNTED = SLICES + 1  # a span of the period touches at most so many slices
 LEASE_US = 15_000_000  # a call in flight counts for a concurrency limit so long unless it is renewed
 RENEW_S = 5
+LEASE_RETRY_S = 1  # a call in flight may end at any moment
 PERIODS_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 RATE_TOKENS_MOST = 4096  # of an output maximum in a token rate's estimate
 
@@ -19,6 +20,11 @@ def estimated_tokens(body_bytes: int, output_max: int | None) -> int:
     """What a call counts in rates of tokens until its end says better: upper bounds are for money only."""
     most = RATE_TOKENS_MOST if output_max is None else min(output_max, RATE_TOKENS_MOST)
     return -(-body_bytes // 4) + most
+
+
+def until_gone_s(slice_length_us: int, number: int, now_us: int) -> int:
+    """Seconds, rounded up, until a slice counts no more."""
+    return max(1, -(-((number + COUNTED) * slice_length_us - now_us) // 1_000_000))
 
 
 class SlidingWindow:
@@ -35,6 +41,15 @@ class SlidingWindow:
         self._slice_us = slice_us(period)
         self._amounts = [0] * COUNTED  # by slice number modulo COUNTED
         self._newest = -1
+
+    @classmethod
+    def of(cls, period: str, newest: int, amounts: dict[int, int]) -> SlidingWindow:
+        """One that was kept elsewhere: the number of its newest slice, and amounts by slice number modulo 61."""
+        window = cls(period)
+        window._newest = newest
+        window._amounts = [amounts.get(place, 0) for place in range(COUNTED)]
+        window.total = sum(window._amounts)
+        return window
 
     def advance(self, now_us: int) -> int:
         """Forget what is too old; the slice in which an admission now is counted."""
@@ -68,7 +83,7 @@ class SlidingWindow:
         for number in range(newest - COUNTED + 1, newest + 1):
             excess -= self._amounts[number % COUNTED]
             if excess <= 0:
-                return self._until_gone_s(number, now_us)
+                return until_gone_s(self._slice_us, number, now_us)
         return -(-self._slice_us * SLICES // 1_000_000)
 
     def reset_s(self, now_us: int) -> int:
@@ -76,8 +91,5 @@ class SlidingWindow:
         newest = self.advance(now_us)
         for number in range(newest, newest - COUNTED, -1):
             if self._amounts[number % COUNTED]:
-                return self._until_gone_s(number, now_us)
+                return until_gone_s(self._slice_us, number, now_us)
         return 0
-
-    def _until_gone_s(self, number: int, now_us: int) -> int:
-        return max(1, -(-((number + COUNTED) * self._slice_us - now_us) // 1_000_000))

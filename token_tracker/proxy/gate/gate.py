@@ -25,9 +25,10 @@ class Gate:
 
     def __init__(self, store: Store, incarnation: str) -> None:
         self.rules = NO_RULES
-        self._store, self._incarnation = store, incarnation
+        self._store, self.incarnation = store, incarnation
         self._entries: dict[str, Entry] = {}
         self._ended: deque[str] = deque()  # in the order of their ends, which is nearly that of their booking
+        store.on_lost = self.place_again
 
     def demands(self, facts: CallFacts) -> Demands:
         """The rules that count a call. `facts`: all that it may reach, fallbacks included."""
@@ -39,14 +40,12 @@ class Gate:
             return Verdict(output_tokens=ask.output_max)
         verdict = await self._store.admit(ask, demands.placed(ask.now_us))
         if not verdict.refused and verdict.downgrade is None:
-            self._entries[ask.id] = Entry(
-                ask.id,
-                self._incarnation,
-                ask.now_us,
-                ask.facts,
-                ask.usd(verdict.output_tokens),
-                ask.tokens(verdict.output_tokens),
-            )
+            output = verdict.output_tokens
+            usd, tokens = ask.usd(output), ask.tokens(output)
+            entry = Entry(ask.id, self.incarnation, ask.now_us, ask.facts, usd, tokens)
+            self._entries[ask.id] = entry
+            if not verdict.is_counted:
+                self._store.place([(entry, self._places(entry))])
         return verdict
 
     def settle(self, entry: Entry) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
 
 from token_tracker.domain.holds import Ask, fits, grant, is_past_downgrade
-from token_tracker.domain.limits import SlidingWindow
-from token_tracker.domain.rules import BudgetRule
+from token_tracker.domain.limits import LEASE_RETRY_S, SlidingWindow
+from token_tracker.domain.rules import BudgetRule, RateRule
 from token_tracker.proxy.gate.cells import Amounts, Cell, Cells
 from token_tracker.proxy.gate.memory_rates import Leases, Rates
 from token_tracker.proxy.gate.places import BudgetPlace, Placed, Places
-from token_tracker.proxy.gate.refusals import all_waiting, refused_by_budget, refused_by_rate, waiting, wants_downgrade
+from token_tracker.proxy.gate.refusals import all_waiting, building, judged, no_room, rate_states, refused_by_rate
 from token_tracker.proxy.gate.store import (
     END,
     MEMBERS_MOST,
@@ -20,7 +20,6 @@ from token_tracker.proxy.gate.store import (
     CounterState,
     Entry,
     Position,
-    RateState,
     Reason,
     Refused,
     Verdict,
@@ -50,14 +49,13 @@ class Resolved:
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
         self.is_open = True  # no rule refuses whatever the numbers are
-        self.budgets: list[tuple[BudgetPlace, Amounts]] = []
-        self.full: list[Refused] = []  # rules without room for one more member
+        self.budgets: list[tuple[BudgetPlace, Amounts | None]] = []  # None: no room for one more member
         self.hard: tuple[list[tuple[Amounts, int]], list[tuple[Amounts, int]]] = ([], [])  # by measure: with its limit
         self.soft: list[tuple[Amounts, int]] = []
         self.downgrades: list[tuple[Amounts, int, BudgetRule]] = []
         self.cells: tuple[list[Cell], list[Cell]] = ([], [])
         self.adding: tuple[list[Amounts], list[Amounts]] = ([], [])  # cells and the sums over them
-        self.rates: list[tuple[SlidingWindow, int, bool]] = []  # with the limit, and whether tokens count
+        self.rates: list[tuple[SlidingWindow, RateRule, bool]] = []  # and whether tokens count
         self.leases: list[tuple[Leases, int]] = []
 
 
@@ -85,6 +83,7 @@ class MemoryStore:
     """A `Store`. `incarnation`: of the worker that asks it."""
 
     def __init__(self, incarnation: str, members_most: int = MEMBERS_MOST) -> None:
+        self.on_lost: Callable[[], None] = lambda: None  # memory loses nothing while its worker lives
         self._incarnation = incarnation
         self._cells = Cells(members_most)
         self._rates = Rates(members_most)
@@ -148,50 +147,45 @@ class MemoryStore:
         for total, limit in resolved.soft:
             if total.spent >= limit:
                 return False
-        for total, limit, rule in resolved.downgrades:
-            if ask.may_downgrade and is_past_downgrade(rule, limit, total.spent + total.held + total.unproven):
+        for total, limit, budget in resolved.downgrades:
+            if ask.may_downgrade and is_past_downgrade(budget, limit, total.spent + total.held + total.unproven):
                 return False
-        for window, limit, counts_tokens in resolved.rates:
+        for window, rule, counts_tokens in resolved.rates:
             window.advance(ask.now_us)
-            if window.total + (min(ask.rate_tokens, limit) if counts_tokens else 1) > limit:
+            if window.total + (min(ask.rate_tokens, rule.limit) if counts_tokens else 1) > rule.limit:
                 return False
         return all(leases.count(ask.now_us) < limit for leases, limit in resolved.leases)
 
     def _count(self, ask: Ask, resolved: Resolved, held: Held, verdict: Verdict) -> None:
-        tightest: list[tuple[int, SlidingWindow, int] | None] = [None, None]
-        for window, limit, counts_tokens in resolved.rates:
+        counted = []
+        for window, rule, counts_tokens in resolved.rates:
             number = window.advance(ask.now_us)
-            amount = min(ask.rate_tokens, limit) if counts_tokens else 1
+            amount = min(ask.rate_tokens, rule.limit) if counts_tokens else 1
             window.add(number, amount)
             if counts_tokens:
                 held.slices.append((window, number, amount))
-            remaining = limit - window.total
-            known = tightest[counts_tokens]
-            if known is None or remaining < known[0]:
-                tightest[counts_tokens] = (remaining, window, limit)
-        for known, name in zip(tightest, ("requests", "tokens"), strict=True):
-            if known is not None:
-                remaining, window, limit = known
-                setattr(verdict, name, RateState(limit, remaining, window.reset_s(ask.now_us)))
+            counted.append((rule, window.total, window.reset_s(ask.now_us)))
+        rate_states(verdict, counted)
 
     def _resolve(self, placed: Placed, now_us: int) -> Resolved:
         """Find the counters; done again only when the window, the rules or what is ready have changed."""
         resolved = Resolved(0)
         for budget in (*placed.hard, *placed.soft):
             total = self._cells.window(budget)
+            resolved.budgets.append((budget, total))
             if total is None:
-                resolved.full.append(Refused(Reason.TOO_MANY_MEMBERS, budget.rule, budget.member))
-                continue
-            self._resolve_budget(resolved, budget, total)
+                resolved.is_open = False
+            else:
+                self._resolve_budget(resolved, budget, total)
         for rate in placed.rates:
             found = self._rates.find(rate, now_us)
             if found is None:
-                resolved.full.append(Refused(Reason.TOO_MANY_MEMBERS, rate.rule, rate.member))
+                resolved.is_open = False
             elif isinstance(found, Leases):
                 resolved.leases.append((found, rate.rule.limit))
             else:
-                resolved.rates.append((found, rate.rule.limit, rate.rule.unit == "tokens"))
-        if resolved.full or (placed.hard and self._is_recovering):
+                resolved.rates.append((found, rate.rule, rate.rule.unit == "tokens"))
+        if placed.hard and (self._is_recovering or building(placed, self._ready)):
             resolved.is_open = False
         resolved.epoch = self._epoch
         placed.resolved = resolved
@@ -200,44 +194,38 @@ class MemoryStore:
     def _resolve_budget(self, resolved: Resolved, budget: BudgetPlace, total: Amounts) -> None:
         place, rule = budget.place, budget.rule
         cell = self._cells.cell(place.counter, place.bucket, place.leaves_at_s)
-        resolved.budgets.append((budget, total))
         resolved.cells[place.measure].append(cell)
         resolved.adding[place.measure].append(cell)
         if total is not cell:
             resolved.adding[place.measure].append(total)
         if rule.enforcement == "hard":
             resolved.hard[place.measure].append((total, budget.limit))
-            resolved.is_open = resolved.is_open and rule.id in self._ready
         else:
             resolved.soft.append((total, budget.limit))
         if rule.action == "downgrade":
             resolved.downgrades.append((total, budget.limit, rule))
 
     def _judge(self, ask: Ask, placed: Placed, resolved: Resolved) -> Verdict | None:
-        """Every rule's own word; None if, looked at closely, none refuses."""
+        """What the rules say; None if, looked at closely, none refuses."""
         if placed.hard and self._is_recovering:
-            return Verdict(all_waiting(placed, Reason.STORE_RECOVERING))
-        refused = list(resolved.full)
-        for budget, total in resolved.budgets:
-            if budget.rule.enforcement == "hard" and budget.rule.id not in self._ready:
-                refused.append(waiting(budget.rule, budget.member, Reason.COUNTER_BUILDING))
-                continue
-            state = total.state
-            said = refused_by_budget(ask, budget, state, self._cells.resets_at_s(budget))
-            if wants_downgrade(ask, budget, state, said):
-                return Verdict(downgrade=budget.rule)
-            if said is not None:
-                refused.append(said)
-        refused += self._refused_by_rates(ask, placed)
-        return Verdict(tuple(dict.fromkeys(refused))) if refused else None
+            return Verdict(all_waiting(placed.hard, Reason.STORE_RECOVERING))
+        if waiting := building(placed, self._ready):
+            return Verdict(waiting)
+        budgets = [
+            (budget, None if total is None else total.state, self._cells.resets_at_s(budget))
+            for budget, total in resolved.budgets
+        ]
+        return judged(ask, budgets, self._refused_by_rates(ask, placed))
 
     def _refused_by_rates(self, ask: Ask, placed: Placed) -> Iterable[Refused]:
         for rate in placed.rates:
             found, limit = self._rates.find(rate, ask.now_us), rate.rule.limit
-            if isinstance(found, Leases):
+            if found is None:
+                yield no_room(rate)
+            elif isinstance(found, Leases):
                 if (count := found.count(ask.now_us)) >= limit:
-                    yield refused_by_rate(rate, count, 1)
-            elif found is not None:
+                    yield refused_by_rate(rate, count, LEASE_RETRY_S)
+            else:
                 amount = min(ask.rate_tokens, limit) if rate.rule.unit == "tokens" else 1
                 found.advance(ask.now_us)
                 if found.total + amount > limit:

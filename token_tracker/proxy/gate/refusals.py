@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from token_tracker.domain.holds import Ask, fits, is_past_downgrade, largest_output
-from token_tracker.domain.rules import BudgetRule
+from token_tracker.domain.rules import RateRule
 from token_tracker.proxy.gate.places import MEASURES, BudgetPlace, Placed, RatePlace
-from token_tracker.proxy.gate.store import CounterState, Reason, Refused
+from token_tracker.proxy.gate.store import CounterState, RateState, Reason, Refused, Verdict
 
 HELD_RETRY_S = 1  # a call in flight may end at any moment
 BUILDING_RETRY_S = 2
@@ -70,22 +72,65 @@ def wants_downgrade(ask: Ask, budget: BudgetPlace, state: CounterState, refused:
 
 def refused_by_rate(rate: RatePlace, counted: int, retry_after_s: int) -> Refused:
     rule = rate.rule
-    return Refused(
-        Reason.RATE_LIMIT_EXCEEDED,
-        rule,
-        rate.member,
-        rule.unit,
-        rule.limit,
-        counted,
-        retry_after_s=retry_after_s,
-    )
+    reason = Reason.RATE_LIMIT_EXCEEDED
+    return Refused(reason, rule, rate.member, rule.unit, rule.limit, counted, retry_after_s=retry_after_s)
 
 
-def waiting(rule: BudgetRule, member: str, reason: Reason) -> Refused:
-    """A hard budget whose counter cannot be asked now."""
-    return Refused(reason, rule, member, retry_after_s=_WAITS[reason])
+def no_room(place: BudgetPlace | RatePlace) -> Refused:
+    return Refused(Reason.TOO_MANY_MEMBERS, place.rule, place.member)
 
 
-def all_waiting(placed: Placed, reason: Reason) -> tuple[Refused, ...]:
-    rules = dict.fromkeys((budget.rule, budget.member) for budget in placed.hard)
-    return tuple(waiting(rule, member, reason) for rule, member in rules)
+def all_waiting(budgets: Iterable[BudgetPlace], reason: Reason) -> tuple[Refused, ...]:
+    """Hard budgets whose counters cannot be asked now."""
+    rules = dict.fromkeys((budget.rule, budget.member) for budget in budgets)
+    return tuple(Refused(reason, rule, member, retry_after_s=_WAITS[reason]) for rule, member in rules)
+
+
+def building(placed: Placed, ready: frozenset[str]) -> tuple[Refused, ...]:
+    """The hard budgets that cannot count yet."""
+    return all_waiting((each for each in placed.hard if each.rule.id not in ready), Reason.COUNTER_BUILDING)
+
+
+def judged(
+    ask: Ask, budgets: Sequence[tuple[BudgetPlace, CounterState | None, int]], by_rates: Iterable[Refused]
+) -> Verdict | None:
+    """Every rule's own word; None if none refuses. `budgets`: with what is counted (None: no room for the member) and
+    when it resets."""
+    refused: list[Refused] = []
+    for budget, state, resets_at_s in budgets:
+        if state is None:
+            refused.append(no_room(budget))
+            continue
+        said = refused_by_budget(ask, budget, state, resets_at_s)
+        if wants_downgrade(ask, budget, state, said):
+            return Verdict(downgrade=budget.rule)
+        if said is not None:
+            refused.append(said)
+    refused += by_rates
+    return Verdict(tuple(refused)) if refused else None
+
+
+def rate_states(verdict: Verdict, counted: Iterable[tuple[RateRule, int, int]]) -> None:
+    """Tell of the tightest rate of requests and of tokens: each with what it counts now and in how many seconds it
+    counts nothing."""
+    for rule, amount, reset_s in counted:
+        known = verdict.tokens if rule.unit == "tokens" else verdict.requests
+        if known is None or rule.limit - amount < known.remaining:
+            state = RateState(rule.limit, max(0, rule.limit - amount), reset_s)
+            if rule.unit == "tokens":
+                verdict.tokens = state
+            else:
+                verdict.requests = state
+
+
+def away(ask: Ask, placed: Placed) -> Verdict:
+    """What the rules say while the store cannot be asked: those with `on_store_error: deny` refuse."""
+    found: tuple[BudgetPlace | RatePlace, ...] = (*placed.hard, *placed.soft, *placed.rates)
+    denying = dict.fromkeys((each.rule, each.member) for each in found if each.rule.on_store_error == "deny")
+    reason = Reason.STORE_UNAVAILABLE
+    if denying:
+        return Verdict(tuple(Refused(reason, rule, member, retry_after_s=_WAITS[reason]) for rule, member in denying))
+    verdict = Verdict(output_tokens=ask.output_max, is_counted=False)
+    if placed.hard:
+        verdict.held_nano_usd, verdict.held_tokens = ask.usd(ask.output_max), ask.tokens(ask.output_max)
+    return verdict

@@ -7,7 +7,7 @@ that brings the base which includes its row, so that nothing is ever counted too
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -135,7 +135,8 @@ class Books:
     """What the ledger holds at one commit.
 
     `bases`: at least every counter that changed since the last `Books` that a store took, or all. `positions`: how far
-    each incarnation's journal is booked, `END` where nothing more will come. `ready`: the rules whose bases are there.
+    each incarnation's journal is booked, `END` where nothing more will come. `ready`: the rules whose bases are there;
+    a new one is ready only once all that dead gateways left is booked, since nobody else can tell it of their calls.
     """
 
     bases: Mapping[CounterBucket, Base] = field(default_factory=dict)
@@ -162,6 +163,8 @@ class Store(Protocol):
     `place`, `free`, `take_books` and `renew` return at once; a store that lies elsewhere does them in the background,
     in the order given, until they are done; `settled` waits for that.
     """
+
+    on_lost: Callable[[], None]  # called when a server's state is gone: all entries are to be placed again
 
     async def admit(self, ask: Ask, placed: Placed) -> Verdict:
         """All rules of the call or none."""
