@@ -163,6 +163,11 @@ class _Leaving:
         return known
 
 
+def amounts_of_rows(budgets: Sequence[BudgetRule], rows: Sequence[Mapping[str, Any]]) -> dict[CounterPlace, list[int]]:
+    """[spent, unproven] of ledger rows, by column names, in each place that counts them."""
+    return _amounts(RuleBook.of(budgets), rows)
+
+
 def _amounts(book: RuleBook[BudgetRule], rows: Sequence[Mapping[str, Any]]) -> dict[CounterPlace, list[int]]:
     amounts: dict[CounterPlace, list[int]] = {}
     for row in rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,11 +28,18 @@ class Bookkeeper:
     `board` is told of budgets' counters, in the step that commits them.
     """
 
-    def __init__(self, engine: Engine, journal: Path, outage: Outage, board: CounterBoard | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        journal: Path,
+        outage: Outage,
+        board: CounterBoard | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self.last_commit_us = 0
         self._engine, self._journal = engine, journal
         self._attempts = Attempts(outage, "booking")
-        self._board, self._rules = board, CountingRules()
+        self._board, self._rules, self._clock = board, CountingRules(), clock
         self._offsets: dict[str, int] = {}
         self._tails = Tails(journal, self._offsets)
         self._has_offsets = False
@@ -82,7 +90,7 @@ class Bookkeeper:
         self._has_offsets = True
 
     def _commit(self, batch: Batch) -> None:
-        at = datetime.now(UTC)
+        at = self._clock()
         if batch.ends or batch.offsets or self._removed:
             with transaction(self._engine) as session:
                 booked = book(session, [ledger_row(end) for end in batch.ends], at=at, rules=self._rules)

@@ -26,7 +26,8 @@ from token_tracker.services.counters import Changed
 from token_tracker.services.rule_rows import load_budgets
 
 ENDS_KEPT = 1_000  # dead incarnations that are still named
-BUSY_SHARE = 10  # writing takes at most a tenth of the time
+SLOW_S = 0.05
+BUSY_SHARE = 10  # where writing takes longer than that, it takes at most a tenth of the time
 _EMPTY = b"\x90"  # a shard without entries
 _encoder = msgspec.msgpack.Encoder()
 
@@ -113,7 +114,8 @@ class CounterBoard:
         except OSError:
             self._is_changed = True
             raise
-        self._due_s = started_s + (time.monotonic() - started_s) * BUSY_SHARE
+        took_s = time.monotonic() - started_s
+        self._due_s = started_s + took_s * BUSY_SHARE if took_s > SLOW_S else 0.0
         return True
 
     def _resume(self) -> None:

@@ -21,7 +21,7 @@ Steps = Generator[None, None, "Books | None"]
 
 
 class CountersReader:
-    """`made_at_us` is 0 while no file could be read. One `refresh` at a time."""
+    """`made_at_us`: when the last file was made that could be read; 0 if none could. One `refresh` at a time."""
 
     def __init__(self, path: Path) -> None:
         self.made_at_us = 0
@@ -29,7 +29,7 @@ class CountersReader:
         self._seen: tuple[int, int, int] | None = None
         self._writer = ""
         self._changes: tuple[tuple[int, int], ...] = ()
-        self._versions: dict[CounterBucket, tuple[int, int]] = {}  # (version, when it may be forgotten)
+        self._versions: dict[tuple[str, int], tuple[int, int]] = {}  # (version, when it may be forgotten)
         self._problem = ""
 
     async def refresh(self) -> Books | None:
@@ -73,6 +73,7 @@ class CountersReader:
             books = yield from self._read(descriptor)
         except (OSError, ValueError, msgspec.DecodeError) as error:
             self._report(str(error))
+            self._writer, self._versions = "", {}  # what was taken of it went nowhere: the next file is all new
             return None
         finally:
             os.close(descriptor)
@@ -88,7 +89,6 @@ class CountersReader:
                 self._take(_shards.decode(os.pread(descriptor, length, at)), bases)
                 yield
             at += length
-        self._versions |= {place: (base.version, base.leaves_at_s) for place, base in bases.items()}
         if not is_same_writer:
             self._forget(head.made_at_us // 1_000_000)
         self._writer, self._changes, self.made_at_us = head.writer, head.shards, head.made_at_us
@@ -97,10 +97,11 @@ class CountersReader:
     def _take(self, entries: list[ShardEntry], bases: dict[CounterBucket, Base]) -> None:
         versions = self._versions
         for counter, bucket, spent, unproven, version, leaves_at_s in entries:
-            place = CounterBucket(counter, bucket)
-            known = versions.get(place)
+            known = versions.get((counter, bucket))
             if known is None or known[0] != version:
+                place = CounterBucket(counter, bucket)
                 bases[place] = Base(spent, unproven, version, leaves_at_s)
+                versions[place] = version, leaves_at_s
 
     def _forget(self, now_s: int) -> None:
         """What left its window; asked when shards are laid out anew."""

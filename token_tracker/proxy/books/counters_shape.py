@@ -15,7 +15,7 @@ from token_tracker.proxy.gate.store import Position
 MAGIC = b"ttcnt-1\n"  # the digit is the version of this format
 HEAD_LENGTH = struct.Struct("<I")
 HEAD_AT = len(MAGIC) + HEAD_LENGTH.size
-SHARD_ENTRIES = 100  # about; decoded in some 50 µs
+SHARD_ENTRIES = 64  # at most, about; decoded and compared in some 50 µs
 
 # counter (`domain.rules.counter_key`), bucket, spent, unproven, version, `leaves_at_s`
 ShardEntry = tuple[str, int, int, int, int, int]

@@ -87,6 +87,7 @@ class RedisStore:
         self._link: Link | None = None
         self._generation = ""
         self._to_tell = 0  # operations until this generation knows all that this gateway holds
+        self._is_recovered = False
         self._ready: frozenset[str] = frozenset()
         self._booked: Position = NOT_BOOKED
         self._queue: deque[dict[str, Any]] = deque()
@@ -110,7 +111,8 @@ class RedisStore:
         """Tell what is still to be told, if the server is there, and leave."""
         if self._work is not None:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.settled(), CONNECT_S if self._link else 0)
+                async with asyncio.timeout(CONNECT_S if self._link else 0):
+                    await self.settled()
             self._work.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._work
@@ -119,7 +121,7 @@ class RedisStore:
 
     async def admit(self, ask: Ask, placed: Placed) -> Verdict:
         if placed.hard:
-            if self._generation and self._to_tell > 0:
+            if self._generation and (self._to_tell > 0 or not self._is_recovered):
                 return Verdict(all_waiting(placed.hard, Reason.STORE_RECOVERING))
             if self._generation and (waiting := building(placed, self._ready)):
                 return Verdict(waiting)
@@ -243,7 +245,7 @@ class RedisStore:
         if self._generation:
             log.warning("Redis lost its state: the gate's counters are built again from the books and the gateways")
         self._generation = generation
-        self._ready, self._booked = frozenset(), NOT_BOOKED
+        self._is_recovered, self._ready, self._booked = False, frozenset(), NOT_BOOKED
         self._queue.clear()
         self._batch = []
         self.on_lost()
@@ -254,7 +256,8 @@ class RedisStore:
         if not self._batch:
             if not self._queue:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), POLL_S)
+                    async with asyncio.timeout(POLL_S):
+                        await self._wake.wait()
                 if self._queue:
                     await asyncio.sleep(GATHER_S)  # what comes together goes together
             self._wake.clear()
@@ -269,7 +272,8 @@ class RedisStore:
         if answer[0] == "lost":
             link.close()  # connecting tells the generation, or makes a new one
             raise StoreUnavailable("Redis has lost the gate's counters")
-        _, _, booked, ready = answer
+        _, state, booked, ready = answer
+        self._is_recovered = state == "ready"
         self._booked, self._ready = position_of(booked), frozenset(ready)
         self._batch = []
         if self._to_tell > 0:

@@ -135,7 +135,8 @@ class Books:
     """What the ledger holds at one commit.
 
     `bases`: at least every counter that changed since the last `Books` that a store took, or all. `positions`: how far
-    each incarnation's journal is booked, `END` where nothing more will come. `ready`: the rules whose bases are there.
+    each incarnation's journal is booked, `END` where nothing more will come. `ready`: the rules whose bases are there;
+    a new one is ready only once all that dead gateways left is booked, since nobody else can tell it of their calls.
     """
 
     bases: Mapping[CounterBucket, Base] = field(default_factory=dict)
