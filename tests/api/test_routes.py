@@ -24,7 +24,7 @@ OPEN = {
     ("POST", "/api/auth/logout"),
 }
 CLOSED = [route for route in ROUTES if not isinstance(route.permission, Open)]
-READS = {"usage:read", "keys:read", "users:read", "teams:read"}
+READS = {"usage:read", "keys:read", "users:read", "teams:read", "tokens:read"}
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ from sqlalchemy import Engine
 from werkzeug.exceptions import NotFound
 
 from token_tracker.api import errors
+from token_tracker.api.accounts import find_account
 from token_tracker.api.routes import ROUTES
-from token_tracker.api.routing import Account, Call, Open, Route
+from token_tracker.api.routing import Call, Open, Route, etag_of
 from token_tracker.api.tokens import AccessTokens
 from token_tracker.api.validation import read_body, read_query
-from token_tracker.database.models import User
-from token_tracker.database.session import make_engine, reading
-from token_tracker.domain.access import Role, scope_of
+from token_tracker.database.session import make_engine
+from token_tracker.domain.access import scope_of
 
 MAX_BODY_BYTES = 262_144
 _HEADERS = {
@@ -71,26 +71,18 @@ def _view(route: Route, engine: Engine, tokens: AccessTokens) -> Callable[..., R
 
 def _call(route: Route, engine: Engine, tokens: AccessTokens) -> Call:
     at = datetime.now(UTC)
+    address = request.remote_addr or ""
     if isinstance(route.permission, Open):
-        return Call(engine, tokens, at)
-    account = _account(engine, tokens)
+        return Call(engine, tokens, at, address=address)
+    account = find_account(request.headers.get("Authorization", ""), engine, tokens, at)
+    if account is None:
+        raise errors.not_authenticated()
     scope = scope_of(account.role, route.permission, user=account.user, team=account.team)
     if scope is None:
         raise errors.forbidden(f"The role {account.role} has no permission '{route.permission}'.")
-    return Call(engine, tokens, at, account, scope)
-
-
-def _account(engine: Engine, tokens: AccessTokens) -> Account:
-    """Who sent the token, read from the database at each request, so that a disabled account is out at once."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    user_id = tokens.user_of(token.strip()) if scheme.lower() == "bearer" else None
-    if user_id is None:
-        raise errors.not_authenticated()
-    with reading(engine) as session:
-        user = session.get(User, user_id)
-    if user is None or user.disabled_at is not None:
-        raise errors.not_authenticated()
-    return Account(user.id, Role(user.role), user.team_id)
+    if account.permissions is not None and route.permission not in account.permissions:
+        raise errors.forbidden(f"This service token has no permission '{route.permission}'.")
+    return Call(engine, tokens, at, account, scope, address, request.headers.get("If-Match", ""))
 
 
 def _answer(route: Route, document: Any) -> Response:
@@ -98,7 +90,10 @@ def _answer(route: Route, document: Any) -> Response:
         return document
     if document is None:
         return Response(status=route.status)
-    return Response(msgspec.json.encode(document), route.status, mimetype="application/json")
+    answer = Response(msgspec.json.encode(document), route.status, mimetype="application/json")
+    if hasattr(document, "id"):
+        answer.headers["ETag"] = etag_of(document)
+    return answer
 
 
 def _refuse_nul() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from token_tracker.dashboard.data import Viewer, find_viewer
 from token_tracker.database.session import reading, transaction
-from token_tracker.services import refresh_tokens
+from token_tracker.services import refresh_tokens, throttle
 from token_tracker.services.accounts import authenticate
 
 log = logging.getLogger("token_tracker.dashboard")
@@ -22,6 +23,7 @@ log = logging.getLogger("token_tracker.dashboard")
 LIFETIME = timedelta(hours=12)
 OPEN_PATHS = frozenset({"/login", "/assets/style.css"})
 WRONG = "Wrong user name or password."
+TOO_MANY = "Too many wrong passwords. Wait {} s and try again."
 AWAY = "The database cannot be reached right now; nobody can log in until it is back. Calls go on meanwhile."
 
 
@@ -78,12 +80,17 @@ def _login_view(engine: Engine) -> Callable[[], str | BaseResponse | tuple[str, 
         _require_csrf()
         username, password = request.form.get("username", ""), request.form.get("password", "")
         try:
+            at, address = datetime.now(UTC), request.remote_addr or ""
+            with transaction(engine) as database:
+                wait = throttle.begin(database, username=username, address=address, at=at)
+            if wait is not None:
+                return _page(TOO_MANY.format(math.ceil(wait.total_seconds())), username), 429
             with reading(engine) as database:
                 user = authenticate(database, username=username, password=password)
             if user is None:
                 return _page(WRONG, username), 401
-            at = datetime.now(UTC)
             with transaction(engine) as database:
+                throttle.succeeded(database, username=username, address=address)
                 token = refresh_tokens.issue(database, user_id=user.id, at=at)
         except SQLAlchemyError:
             return _page(AWAY, username), 503
