@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +19,7 @@ from token_tracker.api.routes import ROUTES
 from token_tracker.api.routing import Call, Open, Route, etag_of
 from token_tracker.api.tokens import AccessTokens
 from token_tracker.api.validation import read_body, read_query
+from token_tracker.config.values import SingleSignOn
 from token_tracker.database.session import make_engine
 from token_tracker.domain.access import scope_of
 
@@ -32,16 +34,24 @@ _HEADERS = {
 _PATH_FIELD = re.compile(r"\{(\w+)\}")
 
 
-def create_app(engine: Engine | None = None, secret: bytes | None = None) -> Flask:
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the API works with. `url` '': as it was asked for."""
+
+    engine: Engine
+    tokens: AccessTokens
+    single_sign_on: SingleSignOn | None = None
+    url: str = ""
+
+
+def create_app(engine: Engine | None = None, secret: bytes | None = None, sign_on: SingleSignOn | None = None) -> Flask:
     """The application for gunicorn. Without arguments the settings are read; raises ConfigurationError."""
-    if engine is None or secret is None:
-        engine, secret = _configured()
+    desk = _configured() if engine is None or secret is None else Desk(engine, AccessTokens(secret), sign_on)
     app = Flask(__name__, static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, PROVIDE_AUTOMATIC_OPTIONS=False)
-    tokens = AccessTokens(secret)
     for route in ROUTES:
         rule = _PATH_FIELD.sub(r"<\1>", route.path)
-        view = _view(route, engine, tokens)
+        view = _view(route, desk)
         app.add_url_rule(rule, f"{route.method} {route.path}", view, methods=[route.method], strict_slashes=False)
     app.before_request(_refuse_nul)
     app.after_request(_add_headers)
@@ -49,17 +59,18 @@ def create_app(engine: Engine | None = None, secret: bytes | None = None) -> Fla
     return app
 
 
-def _configured() -> tuple[Engine, bytes]:
+def _configured() -> Desk:
     from token_tracker.config.load import load_settings
     from token_tracker.config.paths import secret_key
 
     settings = load_settings()
-    return make_engine(settings.database_url.value), secret_key(settings)
+    engine, tokens = make_engine(settings.database_url.value), AccessTokens(secret_key(settings))
+    return Desk(engine, tokens, settings.single_sign_on, settings.api_url)
 
 
-def _view(route: Route, engine: Engine, tokens: AccessTokens) -> Callable[..., Response]:
+def _view(route: Route, desk: Desk) -> Callable[..., Response]:
     def view(**values: Any) -> Response:
-        call = _call(route, engine, tokens)
+        call = _call(route, desk)
         if route.query is not None:
             values["query"] = read_query(request.args, route.query)
         if route.body is not None:
@@ -69,12 +80,20 @@ def _view(route: Route, engine: Engine, tokens: AccessTokens) -> Callable[..., R
     return view
 
 
-def _call(route: Route, engine: Engine, tokens: AccessTokens) -> Call:
+def _call(route: Route, desk: Desk) -> Call:
     at = datetime.now(UTC)
-    address = request.remote_addr or ""
+    call = Call(
+        desk.engine,
+        desk.tokens,
+        at,
+        address=request.remote_addr or "",
+        if_match=request.headers.get("If-Match", ""),
+        single_sign_on=desk.single_sign_on,
+        url=desk.url or request.host_url.rstrip("/"),
+    )
     if isinstance(route.permission, Open):
-        return Call(engine, tokens, at, address=address)
-    account = find_account(request.headers.get("Authorization", ""), engine, tokens, at)
+        return call
+    account = find_account(request.headers.get("Authorization", ""), desk.engine, desk.tokens, at)
     if account is None:
         raise errors.not_authenticated()
     scope = scope_of(account.role, route.permission, user=account.user, team=account.team)
@@ -82,7 +101,7 @@ def _call(route: Route, engine: Engine, tokens: AccessTokens) -> Call:
         raise errors.forbidden(f"The role {account.role} has no permission '{route.permission}'.")
     if account.permissions is not None and route.permission not in account.permissions:
         raise errors.forbidden(f"This service token has no permission '{route.permission}'.")
-    return Call(engine, tokens, at, account, scope, address, request.headers.get("If-Match", ""))
+    return replace(call, account=account, scope=scope)
 
 
 def _answer(route: Route, document: Any) -> Response:

@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 
 from token_tracker.api.errors import precondition_failed
 from token_tracker.api.tokens import AccessTokens
+from token_tracker.config.values import SingleSignOn
 from token_tracker.domain.access import EVERYTHING, Permission, Role, Scope
 
 
@@ -51,6 +52,8 @@ class Call:
     scope: Scope = EVERYTHING
     address: str = ""
     if_match: str = ""
+    single_sign_on: SingleSignOn | None = None
+    url: str = ""  # of the API, as people reach it
 
     def expect(self, document: msgspec.Struct) -> None:
         """Raises ApiError (412) if the request is about another state of what is to be changed than this one."""

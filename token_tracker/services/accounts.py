@@ -103,7 +103,7 @@ def set_password(session: Session, *, user_id: str, password: str, field: str = 
 def authenticate(session: Session, *, username: str, password: str) -> User | None:
     """The account if the password is right and it is not disabled; one answer, after the same work, for all else."""
     passwords.warm_up()
-    user = find_user(session, username)
+    user = find_user(session, username)  # one of single sign-on has no hash, and no password matches
     right = passwords.matches(password, user.password_hash if user is not None else None)
     return user if user is not None and right and user.disabled_at is None else None
 

@@ -1,13 +1,7 @@
 """One module a noun: its routes and what they answer."""
 
-from token_tracker.api.routes import auth, keys, people, service_tokens, system, usage
+from token_tracker.api.routes import auth, keys, people, service_tokens, single_sign_on, system, usage
 from token_tracker.api.routing import Route
 
-ROUTES: tuple[Route, ...] = (
-    *system.ROUTES,
-    *auth.ROUTES,
-    *usage.ROUTES,
-    *keys.ROUTES,
-    *people.ROUTES,
-    *service_tokens.ROUTES,
-)
+_NOUNS = (system, auth, single_sign_on, usage, keys, people, service_tokens)
+ROUTES: tuple[Route, ...] = tuple(route for noun in _NOUNS for route in noun.ROUTES)

@@ -21,13 +21,13 @@ def login(call: Call, body: Login) -> Tokens:
     if user is None:
         raise invalid_credentials("The user name or the password is wrong.")
     with transaction(call.engine) as session:
-        return _tokens(call, session, user.id, refresh_tokens.issue(session, user_id=user.id, at=call.at))
+        return tokens_for(call, session, user.id, refresh_tokens.issue(session, user_id=user.id, at=call.at))
 
 
 def refresh(call: Call, body: Refresh) -> Tokens:
     with transaction(call.engine) as session:
         rotated = refresh_tokens.rotate(session, token=body.refresh_token, at=call.at)
-        tokens = _tokens(call, session, rotated[0].id, rotated[1]) if rotated is not None else None
+        tokens = tokens_for(call, session, rotated[0].id, rotated[1]) if rotated is not None else None
     if tokens is None:
         raise invalid_credentials("This refresh token is unknown, used, expired or revoked. Log in again.")
     return tokens
@@ -62,7 +62,8 @@ def _checked(call: Call, username: str, password: str) -> User | None:
     return user
 
 
-def _tokens(call: Call, session: Session, user_id: str, refresh_token: str) -> Tokens:
+def tokens_for(call: Call, session: Session, user_id: str, refresh_token: str) -> Tokens:
+    """A new pair; the refresh token is in the caller's transaction already."""
     login = refresh_tokens.family_of(session, token=refresh_token)
     return Tokens(call.tokens.issue(user_id, login, call.at), refresh_token, "Bearer", int(LIFETIME.total_seconds()))
 

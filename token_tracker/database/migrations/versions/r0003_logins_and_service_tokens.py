@@ -1,4 +1,4 @@
-"""What slows down guessing at logins, and tokens for programs.
+"""What slows down guessing at logins, tokens for programs, and single sign-on.
 
 Revision ID: 0003
 """
@@ -52,3 +52,15 @@ def upgrade() -> None:
         sa.UniqueConstraint("hash", name=op.f("uq_service_tokens_hash")),
     )
     op.create_index(op.f("ix_service_tokens_user_id"), "service_tokens", ["user_id"])
+    op.add_column("users", sa.Column("single_sign_on", sa.String(512), nullable=True))
+    # SQLite adds constraints only to new tables; a unique index is the same there.
+    op.create_index("ix_users_single_sign_on", "users", ["single_sign_on"], unique=True)
+    op.create_table(
+        "single_sign_on_attempts",
+        text("state", 64),
+        text("verifier", 128),
+        text("nonce", 64),
+        time("created_at"),
+        sa.PrimaryKeyConstraint("state", name=op.f("pk_single_sign_on_attempts")),
+    )
+    op.create_index(op.f("ix_single_sign_on_attempts_created_at"), "single_sign_on_attempts", ["created_at"])
