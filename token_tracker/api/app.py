@@ -16,14 +16,13 @@ from werkzeug.exceptions import NotFound
 from token_tracker.api import errors
 from token_tracker.api.accounts import find_account
 from token_tracker.api.routes import ROUTES
-from token_tracker.api.routing import Call, Open, Route, etag_of
+from token_tracker.api.routing import MAX_BODY_BYTES, Call, Open, Route, etag_of
 from token_tracker.api.tokens import AccessTokens
 from token_tracker.api.validation import read_body, read_query
 from token_tracker.config.values import SingleSignOn
 from token_tracker.database.session import make_engine
 from token_tracker.domain.access import scope_of
 
-MAX_BODY_BYTES = 262_144
 _HEADERS = {
     "Cache-Control": "no-store",  # answers hold keys, tokens and what people used
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -70,6 +69,7 @@ def _configured() -> Desk:
 
 def _view(route: Route, desk: Desk) -> Callable[..., Response]:
     def view(**values: Any) -> Response:
+        request.max_content_length = route.max_body_bytes
         call = _call(route, desk)
         if route.query is not None:
             values["query"] = read_query(request.args, route.query)

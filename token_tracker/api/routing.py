@@ -23,6 +23,9 @@ def etag_of(document: msgspec.Struct) -> str:
     return f'"{hashlib.sha256(msgspec.json.encode(document)).hexdigest()[:32]}"'
 
 
+MAX_BODY_BYTES = 262_144
+
+
 class Open(Enum):
     """Instead of a permission, for the few routes that need no account."""
 
@@ -72,7 +75,7 @@ class Route:
     """`handler(call, **path, query=…, body=…)` returns the document to answer, or a finished response.
 
     `path` is written as in OpenAPI, `/api/keys/{key_id}`. `query` and `body` are schemas of what is taken; `also`
-    are media types of other answers than JSON.
+    are media types of other answers than JSON. A handler without `body` may read the request itself.
     """
 
     method: str
@@ -85,3 +88,4 @@ class Route:
     query: type[msgspec.Struct] | None = None
     body: type[msgspec.Struct] | None = None
     also: tuple[str, ...] = ()
+    max_body_bytes: int = MAX_BODY_BYTES
