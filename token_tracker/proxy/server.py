@@ -204,7 +204,7 @@ def build(
     """Wire the rooms together."""
     options = configuration.gateway
     demo_url = os.environ.get("TT_DEMO_URL", "")
-    upstreams = Upstreams(configuration.models, options, demo_url, configuration.routing)
+    upstreams = Upstreams(configuration.models, options, demo_url, configuration.routing, configuration.off)
     child_url, child_key = os.environ.get("TT_LITELLM_URL"), os.environ.get("TT_LITELLM_KEY")
     admission = Admission(
         keys=snapshot,
