@@ -134,6 +134,7 @@ def test_the_row_has_the_id_that_the_ledger_knows_it_by_after_a_restart(house: H
         ({"output_tokens": 1, "messages": []}, "'messages' is content"),
         ({"output_tokens": 1, "prompt": "secret"}, "'prompt' is content"),
         ({"output_tokens": 1, "colour": "red"}, "unknown field `colour`"),
+        ({"output_tokens": 1, "usage_source": "none"}, "with token counts"),
         ({"output_tokens": 1, "id": ""}, "$.id"),
         ({"output_tokens": 1, "id": "x" * 256}, "$.id"),
         ({"output_tokens": 1, "id": 7}, "$.id"),
@@ -213,6 +214,19 @@ def test_a_failed_call_is_a_row_that_costs_nothing(house: House) -> None:
     send(house, event(status_code=503))
     [row] = house.rows()
     assert (row.end_reason, row.status_code, row.usage_source, row.cost_nano_usd) == ("upstream_error", 503, "none", 0)
+
+
+@pytest.mark.parametrize("reason", ["timeout", "upstream_disconnect", "client_disconnect"])
+def test_a_call_that_broke_uncounted_is_unpriced_for_it_may_have_been_billed(house: House, reason: str) -> None:
+    send(house, event(status_code=502, end_reason=reason))
+    [row] = house.rows()
+    assert (row.end_reason, row.usage_source, row.cost_nano_usd, row.cost_source) == (reason, "none", None, "unpriced")
+
+
+def test_a_sender_may_say_that_nobody_counted(house: House) -> None:
+    send(house, event(usage_source="none"))
+    [row] = house.rows()
+    assert (row.usage_source, row.cost_nano_usd, row.cost_source) == ("none", None, "unpriced")
 
 
 def test_an_event_is_booked_on_the_key_and_on_mates_that_it_names(house: House) -> None:

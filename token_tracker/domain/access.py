@@ -78,7 +78,7 @@ KEY_GRANTS: Mapping[KeyPermission, frozenset[Role]] = MappingProxyType(
 
 
 def may_put_on_key(role: Role, permissions: Iterable[str]) -> bool:
-    """Whether an account of `role` may give a key all of `permissions`; names that do not exist are judged elsewhere."""
+    """Whether an account of `role` may give a key all of `permissions`; unknown names are judged elsewhere."""
     return all(role in KEY_GRANTS[KeyPermission(name)] for name in permissions if name in KEY_PERMISSIONS)
 
 

@@ -17,7 +17,7 @@ from token_tracker.domain.money import to_nano_usd
 from token_tracker.domain.pricing import Choice, Cost, CostSource, cost_of
 from token_tracker.domain.usage import NO_USAGE, TOKEN_CLASSES, EndReason, Usage, UsageSource
 from token_tracker.proxy.books.records import End, Open, Subject
-from token_tracker.proxy.call import PROVIDER_CHARACTERS, no_cost, tokens_of
+from token_tracker.proxy.call import PROVIDER_CHARACTERS, no_cost, tokens_of, uncounted_cost
 from token_tracker.proxy.dialects.counts import MAX_COUNT, inclusive_usage
 from token_tracker.proxy.subject import AGENT_CHARACTERS, METADATA_BYTES, NAME_CHARACTERS, TAG_CHARACTERS, TAGS, clean
 
@@ -31,10 +31,11 @@ _MAX_MS = 7 * 24 * 3600 * 1000
 _USD = re.compile(r"\d{1,9}(\.\d{1,30})?([eE][+-]?\d{1,2})?")
 _REASON_CHARACTERS = 300
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-CONTENT_FIELDS = frozenset(
+_CONTENT = (
     "messages message prompt prompts input inputs content contents text system instructions choices completion "
-    "completions output outputs response responses request body tools tool_calls image images audio file files".split()
+    "completions output outputs response responses request body tools tool_calls image images audio file files"
 )
+CONTENT_FIELDS = frozenset(_CONTENT.split())
 
 Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARACTERS)]
@@ -70,7 +71,7 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True):
     total_tokens: Count | UnsetType = UNSET
     prompt_tokens_details: dict[str, Any] | None = None
     completion_tokens_details: dict[str, Any] | None = None
-    usage_source: Literal["provider", "provider_partial", "estimated"] = "provider"
+    usage_source: Literal["provider", "provider_partial", "estimated", "none"] = "provider"
     cost_usd: msgspec.Raw = msgspec.Raw(b"null")
     cost_source: Literal["provider", "litellm"] = "provider"
     user: Label = ""
@@ -115,8 +116,10 @@ def read_event(raw: bytes | msgspec.Raw, now: datetime, days_back: int = DAYS_BA
         raise Rejected(_reason(str(error))) from None
     usage = _usage(event)
     cost_usd = _cost_usd(bytes(event.cost_usd))
-    if usage is None and cost_usd is None and event.status_code < 400:
-        raise Rejected("neither token counts nor cost_usd: nothing to book")
+    if usage is None and cost_usd is None and event.status_code < 400 and event.usage_source != "none":
+        raise Rejected("neither token counts nor cost_usd: nothing to book (usage_source 'none' says so on purpose)")
+    if usage is not None and event.usage_source == "none":
+        raise Rejected("usage_source 'none' with token counts")
     return Known(event, usage, cost_usd, _timestamp_us(event.timestamp, now, days_back), _metadata(event.metadata))
 
 
@@ -153,9 +156,8 @@ def end_record(known: Known, subject: Subject, row_id: str, price: Choice) -> En
         provider=clean(event.provider, PROVIDER_CHARACTERS),
         subject=subject,
     )
-    cost = cost_of_event(known, price)
-    is_error = event.status_code >= 400
-    reason = event.end_reason or (EndReason.UPSTREAM_ERROR if is_error else EndReason.COMPLETE).value
+    reason = event.end_reason or (EndReason.UPSTREAM_ERROR if event.status_code >= 400 else EndReason.COMPLETE).value
+    cost = cost_of_event(known, price, is_refusal=reason == EndReason.UPSTREAM_ERROR)
     return End(
         opened=opened,
         end_reason=reason,
@@ -172,10 +174,12 @@ def end_record(known: Known, subject: Subject, row_id: str, price: Choice) -> En
     )
 
 
-def cost_of_event(known: Known, price: Choice) -> Cost:
-    """Our price first, for it is dated and exact; then the cost that the sender names; then 0 for what nobody bills."""
+def cost_of_event(known: Known, price: Choice, *, is_refusal: bool) -> Cost:
+    """Our price first, for it is dated and exact; then the cost that the sender names; then 0 for what nobody bills.
+
+    What nobody counted costs 0 only where the provider refused it; a call that broke may have been billed."""
     if known.usage is None and known.cost_usd is None:
-        return no_cost(price)
+        return no_cost(price) if is_refusal else uncounted_cost(price)
     if known.usage is not None and price.cost_source is CostSource.PRICED:
         ours = cost_of(known.usage, price)
         if ours.nano_usd is not None:

@@ -189,7 +189,9 @@ def _problems(fields: KeyFields, at: datetime) -> checks.Problems:
 
 def _permission_problems(value: object) -> checks.Problems:
     known = ", ".join(sorted(KEY_PERMISSIONS))
-    if not isinstance(value, list | tuple) or any(name not in KEY_PERMISSIONS for name in value):
+    if not isinstance(value, list | tuple) or any(
+        not isinstance(name, str) or name not in KEY_PERMISSIONS for name in value
+    ):
         return [("permissions", f"must be a list of: {known}")]
     return [("permissions", "names one twice")] if len(set(value)) < len(value) else []
 
