@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import UNSET
 from sqlalchemy.orm import Session
 
 from token_tracker.api.errors import forbidden
@@ -18,6 +17,7 @@ from token_tracker.api.schemas import (
     KeyQuery,
     KeyRotate,
     NewKey,
+    given,
     key_shown,
     new_key_shown,
 )
@@ -57,13 +57,12 @@ def show(call: Call, key_id: str) -> Key:
 
 
 def change(call: Call, key_id: str, body: KeyChange) -> Key:
-    changes: dict[str, Any] = {
-        name: getattr(body, name) for name in body.__struct_fields__ if getattr(body, name) is not UNSET
-    }
+    changes = given(body)
     if "agent" in changes:
         changes["agent"] = changes["agent"] or ""
     _check_permissions(call, changes.get("permissions", ()))
     with transaction(call.engine) as session:
+        call.expect(key_shown(keys.get(session, key_id=key_id, scope=call.scope)))
         return key_shown(keys.update(session, key_id=key_id, at=call.at, scope=call.scope, **changes))
 
 
