@@ -2,7 +2,7 @@
 
 import pytest
 
-from token_tracker.domain.access import GRANTS, Permission, Role, Scope, scope_of
+from token_tracker.domain.access import GRANTS, KeyPermission, Permission, Role, Scope, may_put_on_key, scope_of
 
 
 def test_every_role_has_grants() -> None:
@@ -60,3 +60,9 @@ def test_a_member_sees_the_own_account_and_a_manager_the_own_team() -> None:
     assert not member.covers(user="mia", team="red")
     assert manager.covers(user="ben", team="red")
     assert scope_of(Role.MEMBER, Permission.TEAMS_READ, user="ben", team="red") is None
+
+
+def test_only_roles_that_answer_for_others_put_permissions_on_keys() -> None:
+    allowed = {role for role in Role if may_put_on_key(role, list(KeyPermission))}
+    assert allowed == {Role.ADMIN, Role.MANAGER}
+    assert all(may_put_on_key(role, []) for role in Role)

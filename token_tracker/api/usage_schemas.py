@@ -39,7 +39,7 @@ class UsageFilters(Input, frozen=True):
     end_reason: EndReason | None = None
     usage_source: UsageSource | None = None
     cost_source: CostSource | None = None
-    lane: Literal["direct", "litellm"] | None = None
+    lane: Literal["direct", "litellm", "ingest"] | None = None
 
     def within(self, scope: Scope) -> Filters:
         """The same for the service, narrowed to `scope`. Raises Invalid."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -28,6 +28,15 @@ class Permission(StrEnum):
     TOKENS_READ = "tokens:read"
     TOKENS_MANAGE = "tokens:manage"
     PASSWORD_CHANGE = "password:change"  # noqa: S105 (a name)
+
+
+class KeyPermission(StrEnum):
+    """What a virtual key may do beyond calling models; none has any of them by default."""
+
+    INGEST = "ingest"  # POST /v1/usage/events
+
+
+KEY_PERMISSIONS = frozenset(KeyPermission)
 
 
 class Reach(StrEnum):
@@ -79,6 +88,17 @@ GRANTS: Mapping[Role, Mapping[Permission, Reach]] = MappingProxyType(
         ),
     }
 )
+
+
+# Who may put a permission on a key: usage that a key reports is booked on its word, also on others of its team.
+KEY_GRANTS: Mapping[KeyPermission, frozenset[Role]] = MappingProxyType(
+    {KeyPermission.INGEST: frozenset({Role.ADMIN, Role.MANAGER})}
+)
+
+
+def may_put_on_key(role: Role, permissions: Iterable[str]) -> bool:
+    """Whether an account of `role` may give a key all of `permissions`; unknown names are judged elsewhere."""
+    return all(role in KEY_GRANTS[KeyPermission(name)] for name in permissions if name in KEY_PERMISSIONS)
 
 
 @dataclass(frozen=True, slots=True)

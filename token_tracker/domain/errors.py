@@ -64,6 +64,16 @@ def model_not_allowed(model: str) -> Refusal:
     return Refusal(403, "model_not_allowed", f"This key may not use the model '{model}'.", param="model")
 
 
+def permission_required(permission: str) -> Refusal:
+    """The key is good, but not for this route."""
+    return Refusal(
+        403,
+        "permission_required",
+        f"This key does not have the permission '{permission}'; nothing was taken. An admin can give it with "
+        f'PATCH /api/keys/{{id}} {{"permissions": ["{permission}"]}}.',
+    )
+
+
 def not_spoken(model: str, path: str) -> Refusal:
     """The upstream does not speak the route's format, and nothing here translates it."""
     return invalid_request(f"The upstream of '{model}' does not answer {path}.", param="model")

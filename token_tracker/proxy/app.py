@@ -20,8 +20,10 @@ from token_tracker.proxy.dialects import ROUTES, find
 from token_tracker.proxy.dialects.base import Route
 from token_tracker.proxy.dialects.models import model_body, models_body
 from token_tracker.proxy.errors import refuse
+from token_tracker.proxy.events import PATH as EVENTS
 from token_tracker.proxy.headers import split
 from token_tracker.proxy.health import Health
+from token_tracker.proxy.ingest import Ingest
 from token_tracker.proxy.lanes.exchange import Exchange, Floor
 
 log = logging.getLogger("token_tracker.gateway")
@@ -41,10 +43,11 @@ _HEALTH = ("/health", "/health/live", "/health/ready")
 class Gateway:
     """One worker's application. Everything that lives longer than a call is in `floor`, `admission` and `health`."""
 
-    def __init__(self, floor: Floor, admission: Admission, health: Health, ids: CallIds) -> None:
+    def __init__(self, floor: Floor, admission: Admission, health: Health, ids: CallIds, ingest: Ingest) -> None:
         self.floor = floor
         self.admission = admission
         self.health = health
+        self.ingest = ingest
         self._ids = ids
 
     async def __call__(self, scope: Scope, receive: Receive, send: Callable[[Any], Awaitable[None]]) -> None:
@@ -57,6 +60,9 @@ class Gateway:
         try:
             if route is not None and scope["method"] == "POST":
                 await self._call(route, model, scope, receive, client, request_id)
+            elif path == EVENTS and scope["method"] == "POST":
+                answer = await self.ingest.take(scope, receive)
+                await _send_json(client, 200, msgspec.json.encode(answer), request_id)
             else:
                 await self._answer(path, scope, client, request_id)
         except Refusal as refusal:
@@ -97,8 +103,8 @@ class Gateway:
             await _send_json(client, status, msgspec.json.encode(answer), request_id)
         elif (path == MODELS or path.startswith(MODELS + "/")) and is_read:
             await _send_json(client, 200, self._models(path, scope), request_id)
-        elif path in ROUTES or path in _HEALTH or path == MODELS:
-            allowed = "POST" if path in ROUTES else "GET"
+        elif path in ROUTES or path in _HEALTH or path in (MODELS, EVENTS):
+            allowed = "POST" if path in ROUTES or path == EVENTS else "GET"
             refusal = method_not_allowed(scope["method"], path, allowed)
             await refuse(client, family_of(path, scope), refusal, request_id, (b"allow", allowed.encode()))
         else:

@@ -29,6 +29,7 @@ from token_tracker.proxy.books.snapshot import SnapshotReader
 from token_tracker.proxy.books.status import recorder_problems, status_path
 from token_tracker.proxy.call import CallIds
 from token_tracker.proxy.health import Health, LiteLLMChild
+from token_tracker.proxy.ingest import Ingest
 from token_tracker.proxy.lanes.exchange import Floor, MarkingRequest
 from token_tracker.proxy.lanes.translated import TranslatedLane
 from token_tracker.proxy.litellm.evidence import EvidenceServer
@@ -206,10 +207,11 @@ def build(
     demo_url = os.environ.get("TT_DEMO_URL", "")
     upstreams = Upstreams(configuration.models, options, demo_url, configuration.routing, configuration.off)
     child_url, child_key = os.environ.get("TT_LITELLM_URL"), os.environ.get("TT_LITELLM_KEY")
+    prices = PriceBook(configuration.pricing, snapshot)
     admission = Admission(
         keys=snapshot,
         upstreams=upstreams,
-        prices=PriceBook(configuration.pricing, snapshot),
+        prices=prices,
         journal=journal,
         translation=TranslatedLane(child_url, child_key, demo_url) if child_url and child_key else None,
         max_body_bytes=configuration.settings.max_body_bytes,
@@ -219,7 +221,16 @@ def build(
     recorder = status_path(configuration.settings)
     health = Health(configuration, snapshot, child, lambda: recorder_problems(recorder, time.time_ns() // 1000))
     floor = Floor(session, journal, options, evidence)
-    return Gateway(floor, admission, health, CallIds(journal.incarnation))
+    settings = configuration.settings
+    ingest = Ingest(
+        keys=snapshot,
+        prices=prices,
+        journal=journal,
+        max_body_bytes=settings.max_body_bytes,
+        silence_s=options.client_stall_s,
+        retention_days=settings.retention_days,
+    )
+    return Gateway(floor, admission, health, CallIds(journal.incarnation), ingest)
 
 
 async def keep_fresh(snapshot: SnapshotReader) -> None:

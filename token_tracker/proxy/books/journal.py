@@ -73,6 +73,14 @@ class Journal:
         """Keep the row of a call; for an open one there is room on the fullest disk."""
         self._close_attempt(record, record.opened, ends_left=0)
 
+    def book(self, record: End) -> None:
+        """Keep the row of something that was never open here. Raises JournalUnavailable: then it is not kept."""
+        with self._lock:
+            if self._sync_problem:
+                raise JournalUnavailable(self._sync_problem)
+            framing.encode_into(record, self._buffer)
+            self._append(self._current(len(self._buffer)))
+
     def awaiting(self, record: Awaiting) -> None:
         """Keep a row whose usage is still to come; its `end` may follow."""
         self._close_attempt(record, record.end.opened, ends_left=1)
