@@ -14,10 +14,14 @@ def test_an_admin_may_do_everything_everywhere(permission: Permission) -> None:
     assert scope_of(Role.ADMIN, permission, user="admin", team=None) == Scope()
 
 
-def test_a_viewer_reads_all_and_changes_nothing() -> None:
-    reads = {Permission.USAGE_READ, Permission.KEYS_READ, Permission.USERS_READ, Permission.TEAMS_READ}
+OWN = {Permission.TOKENS_READ, Permission.TOKENS_MANAGE, Permission.PASSWORD_CHANGE}
+
+
+def test_a_viewer_reads_all_and_changes_nothing_but_what_is_their_own() -> None:
     for permission in Permission:
-        expected = Scope() if permission in reads else None
+        expected = Scope() if permission.endswith(":read") else None
+        if permission in OWN:
+            expected = Scope(user="eve")
         assert scope_of(Role.VIEWER, permission, user="eve", team="red") == expected
 
 
