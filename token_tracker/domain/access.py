@@ -25,6 +25,12 @@ class Permission(StrEnum):
     TEAMS_MANAGE = "teams:manage"
 
 
+class KeyPermission(StrEnum):
+    """What a virtual key may do beyond calling models; a key has none unless it was given."""
+
+    PASSTHROUGH = "passthrough"  # paths of an upstream that the gateway does not know
+
+
 class Reach(StrEnum):
     """How far a grant goes: what belongs to the account itself, to its team, or to anybody."""
 

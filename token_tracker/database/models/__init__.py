@@ -5,6 +5,7 @@ from token_tracker.database.models.base import Base, UtcDateTime
 from token_tracker.database.models.books import ConfigVersion, JournalOffset, Lease, OpenHolds, SystemState
 from token_tracker.database.models.credentials import ApiKey, RefreshToken
 from token_tracker.database.models.ledger import TokenUsage, TokenUsageTag
+from token_tracker.database.models.objects import ProviderObject
 from token_tracker.database.models.people import Team, User
 from token_tracker.database.models.prices import PriceRow
 from token_tracker.database.models.rollup import LATENCY_COLUMNS, ROLLUP_KEYS, ROLLUP_SUMS, UsageHourly
@@ -35,6 +36,7 @@ __all__ = [
     "Lease",
     "OpenHolds",
     "PriceRow",
+    "ProviderObject",
     "RateLimit",
     "RefreshToken",
     "SystemState",
