@@ -12,15 +12,15 @@ from sqlalchemy import Engine
 
 from token_tracker.database.models import ProviderObject
 from token_tracker.database.session import reading
-from token_tracker.proxy.books.object_index import ObjectIndex
+from token_tracker.proxy.books.object_index import SYNCED_TO, ObjectIndex
 from token_tracker.proxy.books.records import Stored
 from token_tracker.services.objects import ObjectRow, changed_since
 
 log = logging.getLogger("token_tracker.recorder")
 
-SYNCED_TO = "synced_to_us"  # a fact of the index: up to when it knows what the database knows
-# A transaction shows its rows later than it dated them: so far back is looked again.
+# A transaction shows its rows later than it dated them, and clocks of nodes differ: so far back is looked again.
 OVERLAP = timedelta(seconds=30)
+NOTE_US = 10_000_000  # how far apart notes are: an idle recorder writes little
 PAGE = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -71,19 +71,18 @@ class ObjectBooks:
             except sqlite3.Error as error:
                 self._complain(error)
 
-    def sync(self) -> None:
-        """Learn what other nodes made; everything if the index is new. Raises SQLAlchemyError."""
+    def sync(self, at: datetime) -> None:
+        """Learn what other nodes made until `at`; everything if the index is new. Raises SQLAlchemyError."""
         try:
-            self._sync(self._index.fact(SYNCED_TO))
+            self._sync(self._index.fact(SYNCED_TO), (at - _EPOCH) // _MICROSECOND)
         except sqlite3.Error as error:
             self._complain(error)
         else:
             self._is_broken = False
 
-    def _sync(self, synced_to_us: int) -> None:
+    def _sync(self, synced_to_us: int, now_us: int) -> None:
         since = max(_EPOCH, _EPOCH + synced_to_us * _MICROSECOND - OVERLAP)
         own, after = self._node if synced_to_us else "", tuple[str, ...]()
-        newest_us = max(synced_to_us, 1)
         while True:
             with reading(self._engine) as session:
                 page = changed_since(session, since, after, not_from=own, limit=PAGE)
@@ -91,13 +90,12 @@ class ObjectBooks:
                 if page:
                     last = page[-1]
                     since, after = last.updated_at, (last.kind, last.id, last.account)
-                    newest_us = max(newest_us, (since - _EPOCH) // _MICROSECOND)
             if records:
                 self._index.put(records)
             if len(records) < PAGE:
                 break
-        if newest_us != synced_to_us:
-            self._index.note(SYNCED_TO, newest_us)
+        if now_us - synced_to_us >= NOTE_US:
+            self._index.note(SYNCED_TO, now_us)
 
     def _complain(self, error: sqlite3.Error) -> None:
         if not self._is_broken:

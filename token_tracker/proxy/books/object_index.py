@@ -18,6 +18,7 @@ from token_tracker.config.values import Settings
 from token_tracker.proxy.books.records import Stored
 
 BUSY_S = 2.0
+SYNCED_TO = "synced_to_us"  # a fact: up to when the index knows what the database knows; 0: it does not
 _COLUMNS = Stored.__struct_fields__
 _FLAGS = ("metered_by", "is_deleted")  # what later records add
 _TABLES = f"""

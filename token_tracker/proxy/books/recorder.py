@@ -74,7 +74,7 @@ class Recorder:
         while not stop.is_set():
             with attempts:
                 self._publish_once()
-                self._objects.sync()
+                self._objects.sync(datetime.now(UTC))
             stop.wait(attempts.wait_s or PUBLISH_S)
 
     def _publish_once(self) -> None:

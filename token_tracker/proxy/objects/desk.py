@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 from msgspec import structs
 
 from token_tracker.proxy.books.journal import JournalUnavailable
-from token_tracker.proxy.books.object_index import ObjectIndex
+from token_tracker.proxy.books.object_index import SYNCED_TO, ObjectIndex
 from token_tracker.proxy.books.publication import KeyRecord
 from token_tracker.proxy.books.records import Stored, owner_of
 from token_tracker.proxy.call import Attempt
@@ -24,7 +24,6 @@ log = logging.getLogger("token_tracker.gateway")
 
 ID_CHARACTERS = 255
 REMEMBERED = 10_000  # what the index could not take, until the recorder can
-SYNCED_TO = "synced_to_us"
 _Result = TypeVar("_Result")
 
 
