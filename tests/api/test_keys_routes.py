@@ -168,3 +168,16 @@ def test_a_rotation_needs_a_sensible_overlap(api: Any) -> None:
     for overlap in ({}, *({"overlap_s": value} for value in (-1, "60", 1.5, 10**30))):
         answer = api.send("POST", f"/api/keys/{key}/rotate", "ann", json=overlap)
         assert (answer.status_code, answer.get_json()["error"]["details"][0]["field"]) == (422, "overlap_s")
+
+
+def test_only_who_manages_all_keys_gives_permissions(api: Api) -> None:
+    wanted = {"permissions": ["passthrough"]}
+    for who in ("ann", "mia"):
+        assert api.post("/api/keys", who, name="mine", **wanted).status_code == 403
+    made = api.post("/api/keys", "ann", name="mine").get_json()
+    address = f"/api/keys/{made['id']}"
+    assert api.patch(address, "ann", **wanted).status_code == 403
+    assert api.patch(address, "root", **wanted).get_json()["permissions"] == ["passthrough"]
+    assert api.patch(address, "ann", name="still mine", **wanted).status_code == 200, "it gains nothing"
+    assert api.patch(address, "ann", permissions=[]).get_json()["permissions"] == []
+    assert api.patch(address, "ann", **wanted).status_code == 403

@@ -22,9 +22,11 @@ OPEN = {
     ("POST", "/api/auth/login"),
     ("POST", "/api/auth/refresh"),
     ("POST", "/api/auth/logout"),
+    ("GET", "/api/auth/oidc/start"),
+    ("GET", "/api/auth/oidc/callback"),
 }
 CLOSED = [route for route in ROUTES if not isinstance(route.permission, Open)]
-READS = {"usage:read", "keys:read", "users:read", "teams:read"}
+READS = {"usage:read", "keys:read", "users:read", "teams:read", "tokens:read", "prices:read"}
 
 
 @pytest.fixture

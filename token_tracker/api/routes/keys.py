@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import UNSET
 from sqlalchemy.orm import Session
 
 from token_tracker.api.errors import forbidden
@@ -17,6 +16,7 @@ from token_tracker.api.schemas import (
     KeyQuery,
     KeyRotate,
     NewKey,
+    given,
     key_shown,
     new_key_shown,
 )
@@ -45,6 +45,7 @@ def create(call: Call, body: KeyCreate) -> NewKey:
     }
     with transaction(call.engine) as session:
         _check_reach(call, session, user, body.team)
+        _check_permissions(call, body.permissions, [])
         key, text = keys.create(session, user=user, team=body.team, created_by=call.caller.user, at=call.at, **fields)
     return new_key_shown(key, text)
 
@@ -55,12 +56,13 @@ def show(call: Call, key_id: str) -> Key:
 
 
 def change(call: Call, key_id: str, body: KeyChange) -> Key:
-    changes: dict[str, Any] = {
-        name: getattr(body, name) for name in body.__struct_fields__ if getattr(body, name) is not UNSET
-    }
+    changes = given(body)
     if "agent" in changes:
         changes["agent"] = changes["agent"] or ""
     with transaction(call.engine) as session:
+        known = keys.get(session, key_id=key_id, scope=call.scope)
+        call.expect(key_shown(known))
+        _check_permissions(call, changes.get("permissions", []), known.permissions)
         return key_shown(keys.update(session, key_id=key_id, at=call.at, scope=call.scope, **changes))
 
 
@@ -90,6 +92,12 @@ def _check_reach(call: Call, session: Session, user: str, team: str | None) -> N
     reached = owner is not None and call.scope.covers(user=owner.id, team=owner.team_id)
     if not reached or team not in (None, call.caller.team):
         raise forbidden("You may make keys only for yourself and, as a manager, for the members of your team.")
+
+
+def _check_permissions(call: Call, wanted: list[str], known: list[str]) -> None:
+    """A permission reaches beyond the team that a key is of."""
+    if call.scope != EVERYTHING and set(wanted) - set(known):
+        raise forbidden("Only who manages all keys may give permissions to one.")
 
 
 READ, MANAGE = Permission.KEYS_READ, Permission.KEYS_MANAGE
