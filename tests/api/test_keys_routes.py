@@ -170,7 +170,7 @@ def test_a_rotation_needs_a_sensible_overlap(api: Any) -> None:
         assert (answer.status_code, answer.get_json()["error"]["details"][0]["field"]) == (422, "overlap_s")
 
 
-def test_only_who_manages_all_keys_gives_permissions(api: Api) -> None:
+def test_only_who_manages_all_keys_gives_permissions(api: Any) -> None:
     wanted = {"permissions": ["passthrough"]}
     for who in ("ann", "mia"):
         assert api.post("/api/keys", who, name="mine", **wanted).status_code == 403

@@ -22,7 +22,7 @@ from token_tracker.api.schemas import (
 )
 from token_tracker.database.models import User
 from token_tracker.database.session import reading, transaction
-from token_tracker.domain.access import EVERYTHING, Permission
+from token_tracker.domain.access import EVERYTHING, KeyPermission, Permission
 from token_tracker.services import keys
 
 
@@ -96,7 +96,7 @@ def _check_reach(call: Call, session: Session, user: str, team: str | None) -> N
 
 def _check_permissions(call: Call, wanted: list[str], known: list[str]) -> None:
     """A permission reaches beyond the team that a key is of."""
-    if call.scope != EVERYTHING and set(wanted) - set(known):
+    if call.scope != EVERYTHING and (set(wanted) - set(known)) & set(KeyPermission):
         raise forbidden("Only who manages all keys may give permissions to one.")
 
 
