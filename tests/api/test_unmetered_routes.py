@@ -35,7 +35,7 @@ def test_what_nobody_counted_is_told_by_kind_with_its_first_and_last_time(
     assert first == {
         "endpoint": "POST /v1/batches", "provider": "openai", "model": "gpt-4o", "end_reason": "complete",
         "team": "red", "user": "ann", "key_id": "", "attempts": 2,
-        "first_at": "2026-03-01T12:00:00.000000Z", "last_at": "2026-03-01T13:00:00.000000Z",
+        "first_at": "2026-03-01T12:00:00Z", "last_at": "2026-03-01T13:00:00Z",
     }  # fmt: skip
     assert (second["team"], second["attempts"]) == ("blue", 1)
     later = api.get("/api/unmetered", "root", start="2026-03-01T12:30:00Z").get_json()["items"]
