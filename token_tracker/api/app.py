@@ -13,7 +13,7 @@ from flask import Flask, Response, request
 from sqlalchemy import Engine
 from werkzeug.exceptions import NotFound
 
-from token_tracker.api import errors
+from token_tracker.api import docs, errors
 from token_tracker.api.accounts import find_account
 from token_tracker.api.routes import ROUTES
 from token_tracker.api.routing import MAX_BODY_BYTES, Call, Open, Route, etag_of
@@ -52,6 +52,7 @@ def create_app(engine: Engine | None = None, secret: bytes | None = None, sign_o
         rule = _PATH_FIELD.sub(r"<\1>", route.path)
         view = _view(route, desk)
         app.add_url_rule(rule, f"{route.method} {route.path}", view, methods=[route.method], strict_slashes=False)
+    docs.register(app)
     app.before_request(_refuse_nul)
     app.after_request(_add_headers)
     errors.register(app)
