@@ -31,9 +31,10 @@ class Permission(StrEnum):
 
 
 class KeyPermission(StrEnum):
-    """What a virtual key may do beyond calling models; none has any of them by default."""
+    """What a virtual key may do beyond calling models; a key has none unless it was given."""
 
     INGEST = "ingest"  # POST /v1/usage/events
+    PASSTHROUGH = "passthrough"  # paths of an upstream that the gateway does not know
 
 
 KEY_PERMISSIONS = frozenset(KeyPermission)
@@ -90,9 +91,13 @@ GRANTS: Mapping[Role, Mapping[Permission, Reach]] = MappingProxyType(
 )
 
 
-# Who may put a permission on a key: usage that a key reports is booked on its word, also on others of its team.
+# Who may put a permission on a key: usage that a key reports is booked on its word, also on others of its team; what
+# is passed on may reach anything at the upstream.
 KEY_GRANTS: Mapping[KeyPermission, frozenset[Role]] = MappingProxyType(
-    {KeyPermission.INGEST: frozenset({Role.ADMIN, Role.MANAGER})}
+    {
+        KeyPermission.INGEST: frozenset({Role.ADMIN, Role.MANAGER}),
+        KeyPermission.PASSTHROUGH: frozenset({Role.ADMIN}),
+    }
 )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from token_tracker.domain.errors import Refusal, method_not_allowed, not_found
-from token_tracker.proxy.admission import Admission
+from token_tracker.proxy.admission import Admission, query_of
 from token_tracker.proxy.attempts import Attempts, run_attempts
 from token_tracker.proxy.auth import authenticate
 from token_tracker.proxy.body import ClientLeft, Receive
@@ -25,6 +25,9 @@ from token_tracker.proxy.headers import split
 from token_tracker.proxy.health import Health
 from token_tracker.proxy.ingest import Ingest
 from token_tracker.proxy.lanes.exchange import Exchange, Floor
+from token_tracker.proxy.objects import operations
+from token_tracker.proxy.objects.calls import ObjectCalls
+from token_tracker.proxy.passthrough import PASS, Passthrough
 
 log = logging.getLogger("token_tracker.gateway")
 Scope = dict[str, Any]
@@ -37,14 +40,25 @@ _INDEX = msgspec.json.encode(
         "health": "/health",
     }
 )
+_PASSED = (*operations.ROOTS, PASS)
 _HEALTH = ("/health", "/health/live", "/health/ready")
 
 
 class Gateway:
     """One worker's application. Everything that lives longer than a call is in `floor`, `admission` and `health`."""
 
-    def __init__(self, floor: Floor, admission: Admission, health: Health, ids: CallIds, ingest: Ingest) -> None:
+    def __init__(
+        self,
+        floor: Floor,
+        admission: Admission,
+        health: Health,
+        ids: CallIds,
+        ingest: Ingest,
+        stored: ObjectCalls | None = None,
+    ) -> None:
         self.floor = floor
+        self.stored = stored
+        self._passthrough = Passthrough(admission)
         self.admission = admission
         self.health = health
         self.ingest = ingest
@@ -63,6 +77,8 @@ class Gateway:
             elif path == EVENTS and scope["method"] == "POST":
                 answer = await self.ingest.take(scope, receive)
                 await _send_json(client, 200, msgspec.json.encode(answer), request_id)
+            elif path.startswith(_PASSED):
+                await self._pass_on(path, scope, receive, client, request_id)
             else:
                 await self._answer(path, scope, client, request_id)
         except Refusal as refusal:
@@ -90,6 +106,17 @@ class Gateway:
         else:
             attempt, asked = call
             await Exchange(self.floor, attempt, client, *asked).run()
+
+    async def _pass_on(self, path: str, scope: Scope, receive: Receive, client: Client, call_id: str) -> None:
+        """Calls of which little or nothing is read: stored objects, and paths that only the upstream knows."""
+        if path.startswith(PASS):
+            attempt, asked = await self._passthrough.admit(scope, receive, call_id)
+        else:
+            found = operations.find(scope["method"], path)
+            if found is None or self.stored is None:
+                raise not_found(f"{scope['method']} {path[:256]}")
+            attempt, asked = await self.stored.admit(*found, query_of(scope), scope, receive, call_id)
+        await Exchange(self.floor, attempt, client, *asked).run()
 
     async def _answer(self, path: str, scope: Scope, client: Client, request_id: str) -> None:
         """All that is not a call: health, models, and what the gateway does not serve. Raises Refusal."""

@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from types import FrameType
 
 import aiohttp
@@ -25,6 +26,7 @@ from token_tracker.config.values import Address, Configuration, Tls
 from token_tracker.proxy.admission import Admission
 from token_tracker.proxy.app import Gateway
 from token_tracker.proxy.books.journal import Journal
+from token_tracker.proxy.books.object_index import ObjectIndex, index_path
 from token_tracker.proxy.books.snapshot import SnapshotReader
 from token_tracker.proxy.books.status import recorder_problems, status_path
 from token_tracker.proxy.call import CallIds
@@ -33,6 +35,8 @@ from token_tracker.proxy.ingest import Ingest
 from token_tracker.proxy.lanes.exchange import Floor, MarkingRequest
 from token_tracker.proxy.lanes.translated import TranslatedLane
 from token_tracker.proxy.litellm.evidence import EvidenceServer
+from token_tracker.proxy.objects.calls import ObjectCalls
+from token_tracker.proxy.objects.desk import Desk
 from token_tracker.proxy.prices import PriceBook
 from token_tracker.proxy.protocol import GatewayProtocol
 from token_tracker.proxy.upstreams import Upstreams
@@ -165,7 +169,8 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
     evidence = EvidenceServer(paths.runtime_dir(settings) / f"{journal.incarnation}.sock")
     await evidence.start()
     session = make_session()
-    app = build(configuration, journal, snapshot, evidence, session)
+    desk = Desk(journal, ObjectIndex(index_path(settings)))
+    app = build(configuration, journal, snapshot, evidence, session, desk)
     refreshing = asyncio.create_task(keep_fresh(snapshot))
     try:
         yield app
@@ -175,6 +180,7 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         await asyncio.gather(*app.floor.background, return_exceptions=True)
         await evidence.close()
         await session.close()
+        desk.close()
         journal.close()
 
 
@@ -201,6 +207,7 @@ def build(
     snapshot: SnapshotReader,
     evidence: EvidenceServer,
     session: aiohttp.ClientSession,
+    desk: Desk,
 ) -> Gateway:
     """Wire the rooms together."""
     options = configuration.gateway
@@ -217,6 +224,8 @@ def build(
         max_body_bytes=configuration.settings.max_body_bytes,
         silence_s=options.client_stall_s,
     )
+    stored = ObjectCalls(admission, desk)
+    admission = replace(admission, stored=stored)
     child = LiteLLMChild(session, child_url, configuration.needs_litellm)
     recorder = status_path(configuration.settings)
     health = Health(configuration, snapshot, child, lambda: recorder_problems(recorder, time.time_ns() // 1000))
@@ -230,7 +239,7 @@ def build(
         silence_s=options.client_stall_s,
         retention_days=settings.retention_days,
     )
-    return Gateway(floor, admission, health, CallIds(journal.incarnation), ingest)
+    return Gateway(floor, admission, health, CallIds(journal.incarnation), ingest, stored)
 
 
 async def keep_fresh(snapshot: SnapshotReader) -> None:

@@ -14,6 +14,7 @@ from token_tracker.domain.errors import Refusal, model_not_found, model_switched
 from token_tracker.domain.providers import PROVIDERS, WireFormat
 from token_tracker.proxy.cooldown import Health
 from token_tracker.proxy.lanes.direct import credential_headers, direct_url
+from token_tracker.proxy.objects.accounts import Accounts
 from token_tracker.proxy.plan import Group
 
 NEAREST_PERCENT = 55  # how alike two names must be
@@ -73,8 +74,13 @@ class Upstreams:
         self._routing = routing or Routing()
         self._health: dict[tuple[str, int], Health] = {}  # by entry, whatever names and formats lead to it
         self._demo_url = demo_url
+        self.accounts = Accounts(models, demo_url)
         self._prefixes = sorted(models.wildcards, key=len, reverse=True)
         self._choices: dict[tuple[str, WireFormat], Choice | None] = {}
+
+    @property
+    def demo_url(self) -> str:
+        return self._demo_url
 
     @property
     def retry_after_s(self) -> float:
@@ -168,13 +174,21 @@ class Upstreams:
                 self._follow(other, found, seen)
 
     def _target(self, deployment: Deployment, wire: WireFormat) -> Target:
-        lane, options = lane_of(deployment, wire), self._options
+        lane = lane_of(deployment, wire)
         direct = lane == "direct"
+        url = URL(direct_url(deployment, wire, self._demo_url)) if direct else None
+        return self.target_at(deployment, lane, url, credential_headers(deployment, wire) if direct else ())
+
+    def target_at(
+        self, deployment: Deployment, lane: str, url: URL | None, credentials: tuple[tuple[str, str], ...]
+    ) -> Target:
+        """A deployment as it is reached at an address of its own."""
+        options = self._options
         return Target(
             deployment=deployment,
             lane=lane,
-            url=URL(direct_url(deployment, wire, self._demo_url)) if direct else None,
-            credentials=credential_headers(deployment, wire) if direct else (),
+            url=url,
+            credentials=credentials,
             connect_timeout_s=_first(deployment.connect_timeout_s, options.connect_timeout_s),
             first_byte_timeout_s=_first(deployment.first_byte_timeout_s, options.first_byte_timeout_s),
             idle_timeout_s=_first(deployment.idle_timeout_s, options.idle_timeout_s),

@@ -46,7 +46,7 @@ def create(call: Call, body: KeyCreate) -> NewKey:
     }
     with transaction(call.engine) as session:
         _check_reach(call, session, user, body.team)
-        _check_permissions(call, body.permissions)
+        _check_permissions(call, body.permissions, [])
         key, text = keys.create(session, user=user, team=body.team, created_by=call.caller.user, at=call.at, **fields)
     return new_key_shown(key, text)
 
@@ -60,9 +60,10 @@ def change(call: Call, key_id: str, body: KeyChange) -> Key:
     changes = given(body)
     if "agent" in changes:
         changes["agent"] = changes["agent"] or ""
-    _check_permissions(call, changes.get("permissions", ()))
     with transaction(call.engine) as session:
-        call.expect(key_shown(keys.get(session, key_id=key_id, scope=call.scope)))
+        known = keys.get(session, key_id=key_id, scope=call.scope)
+        call.expect(key_shown(known))
+        _check_permissions(call, changes.get("permissions", []), known.permissions)
         return key_shown(keys.update(session, key_id=key_id, at=call.at, scope=call.scope, **changes))
 
 
@@ -94,9 +95,9 @@ def _check_reach(call: Call, session: Session, user: str, team: str | None) -> N
         raise forbidden("You may make keys only for yourself and, as a manager, for the members of your team.")
 
 
-def _check_permissions(call: Call, permissions: Sequence[str]) -> None:
-    """Also on one's own key: what a key may do beyond calling models acts on others."""
-    if not may_put_on_key(call.caller.role, permissions):
+def _check_permissions(call: Call, wanted: Sequence[str], known: Sequence[str]) -> None:
+    """Also on one's own key: what a key may do beyond calling models acts on others. What it has it may keep."""
+    if not may_put_on_key(call.caller.role, [each for each in wanted if each not in known]):
         raise forbidden("Your role may not put these permissions on a key; ask an admin.")
 
 

@@ -5,6 +5,7 @@ from token_tracker.database.models.base import Base, UtcDateTime
 from token_tracker.database.models.books import ConfigVersion, JournalOffset, Lease, OpenHolds, SystemState
 from token_tracker.database.models.credentials import ApiKey, LoginFailures, RefreshToken, ServiceToken
 from token_tracker.database.models.ledger import TokenUsage, TokenUsageTag
+from token_tracker.database.models.objects import ProviderObject
 from token_tracker.database.models.people import SingleSignOnAttempt, Team, User
 from token_tracker.database.models.prices import PriceRow
 from token_tracker.database.models.rollup import LATENCY_COLUMNS, ROLLUP_KEYS, ROLLUP_SUMS, UsageHourly
@@ -36,6 +37,7 @@ __all__ = [
     "LoginFailures",
     "OpenHolds",
     "PriceRow",
+    "ProviderObject",
     "RateLimit",
     "RefreshToken",
     "ServiceToken",
