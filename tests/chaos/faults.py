@@ -68,7 +68,8 @@ class Havoc:
         if "gateway" in victims:
             self.moments.append(moment)
         if "litellm" in victims:
-            self.child_moments.append(moment)
+            # A call may be sent on a connection of the dead one that nobody has seen closing yet.
+            self.child_moments.append((before_s, moment[1] + 1))
 
     def _pids(self, process: str) -> list[int]:
         found: list[int] = wait_until(lambda: self.installation.child_pids(process), BACK_S, f"a {process}")

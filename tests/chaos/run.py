@@ -51,7 +51,8 @@ class Outcome:
             f"seed {self.seed} on {self.backend}: {self.calls} calls, {self.left} left by their clients; kills: "
             f"{kills or 'none'}; served {verdict.served}, lost {len(verdict.lost)}, doubled {len(verdict.doubled)}, "
             f"invented {len(verdict.invented)}, unequal {len(verdict.unequal)}; usage proven on {verdict.proven} rows, "
-            f"{verdict.extra_crashes} crash rows that nobody served"
+            f"{verdict.extra_crashes} crash rows that nobody served, {verdict.uncertain} estimates of translated "
+            "calls cut off on their way"
         )
 
 
@@ -192,6 +193,7 @@ def table(outcomes: list[Outcome]) -> str:
     line("rows that contradict the provider's books", [len(each.verdict.unequal) for each in outcomes])
     line("rows whose tokens and cost were compared", [each.verdict.proven for each in outcomes])
     line("`crash` rows of calls that nobody served", [each.verdict.extra_crashes for each in outcomes])
+    line("estimates of translated calls cut off on their way", [each.verdict.uncertain for each in outcomes])
     return "\n".join(lines)
 
 

@@ -98,3 +98,11 @@ def test_an_attempt_that_reached_nobody_is_a_row_without_cost() -> None:
     nobody |= {"upstream_id": "", "upstream_request_id": ""}
     assert judged([*ROWS, nobody | {"cost_nano_usd": 0}], ENTRIES).problems == []
     assert judged([*ROWS, nobody | {"cost_nano_usd": 5}], ENTRIES).invented
+
+
+def test_a_cut_call_that_nobody_served_may_be_an_estimate_on_the_translated_lane_alone() -> None:
+    cut = row("c", 3, end_reason="timeout", usage_source="estimated", upstream_id="", upstream_request_id="")
+    assert judged([*ROWS, cut], ENTRIES).invented
+    allowed = judged([*ROWS, cut | {"lane": "litellm"}], ENTRIES)
+    assert (allowed.problems, allowed.uncertain) == ([], 1)
+    assert judged([*ROWS, cut | {"lane": "litellm", "end_reason": "upstream_disconnect"}], ENTRIES).invented
