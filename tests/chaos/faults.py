@@ -42,13 +42,14 @@ class Havoc:
         """Do what `name` of `plan.FAULTS` says; it returns when the thing is whole again or on its way to be."""
         acts: dict[str, Callable[[Random], None]] = {
             "gateway killed": lambda _: self._kill("gateway"),
-            "recorder killed": lambda _: self._kill("recorder"),
+            "recorder killed": self._kill_recorders,
             "LiteLLM child killed": lambda _: self._kill("litellm"),
             "all killed": lambda _: self._kill("gateway", "recorder", "litellm"),
             "database stopped": lambda draw: self._away(self.outage.away, draw),
             "database locked": lambda draw: self._away(self.outage.locked, draw),
             "database slow": lambda draw: self._away(self.outage.slow, draw),
             "killed while the database is away": self._away_and_kill,
+            "recorder killed at its locked tables": self._lock_and_kill,
             "journal disk full": lambda _: self._fill(),
             "journal replayed": lambda _: self._replay(),
         }
@@ -89,6 +90,19 @@ class Havoc:
             time.sleep(draw.uniform(0.2, 1.0))
             self._kill(*draw.sample(("gateway", "recorder"), draw.choice((1, 2))))
             time.sleep(draw.uniform(0.2, 1.0))
+
+    def _lock_and_kill(self, draw: Random) -> None:
+        """Whatever a recorder commits of a batch before the rest of it would be lost or doubled here."""
+        self.outages += 1
+        with self.outage.locked():
+            time.sleep(draw.uniform(0.5, 1.0))
+            self._kill("recorder")
+
+    def _kill_recorders(self, draw: Random) -> None:
+        """One after the other, so that one of them dies within a batch."""
+        for _ in range(3):
+            self._kill("recorder")
+            time.sleep(draw.uniform(0.3, 0.8))
 
     def _fill(self) -> None:
         """No file of the gateway may grow until a call is refused for it, which is what a full disk does to a journal.

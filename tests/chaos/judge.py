@@ -79,6 +79,8 @@ def _judge_call(marker: str, rows: list[Row], entries: list[Entry], witness: Wit
     verdict.lost += [f"{marker} {entry['request_id']}" for entry in extra_entries]
     for row, entry in pairs:
         _compare(marker, row, entry, verdict)
+        if row["end_reason"] == "crash" and marker not in witness.at_kill:
+            verdict.unequal.append(f"{marker} is booked as a crash, and no kill can have met it")
     for row in extra_rows:
         if _ids(row) & set().union(*(_ids(other) for other, _ in pairs)):
             verdict.doubled.append(f"{marker} {row['id']} names what another row has")

@@ -41,6 +41,7 @@ FAULTS = (
     "database locked",
     "database slow",
     "killed while the database is away",
+    "recorder killed at its locked tables",
     "journal disk full",
     "journal replayed",
 )

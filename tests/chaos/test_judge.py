@@ -78,6 +78,10 @@ def test_a_crash_row_of_a_call_that_its_client_saw_complete_is_a_broken_promise(
     assert judged(rows, ENTRIES, at_kill=A, complete=A).unequal
 
 
+def test_a_served_call_booked_as_a_crash_without_a_kill_is_unequal() -> None:
+    assert judged([crash("a", 1), ROWS[1]], ENTRIES, at_kill=B).unequal
+
+
 def test_a_crash_that_claims_to_cost_nothing_is_wrong() -> None:
     assert judged([crash("a", 1) | {"cost_nano_usd": 0}, ROWS[1]], ENTRIES, at_kill=A).unequal
 
