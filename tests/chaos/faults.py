@@ -16,6 +16,7 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
 from tests.chaos.clients import Crowd
+from tests.functional.books import Ledger
 from tests.functional.installation import Installation, wait_until
 from tests.functional.outages import Outage
 from tests.functional.traffic import Moment
@@ -37,6 +38,7 @@ class Havoc:
     outages: int = 0
     refused: int = 0  # new calls that a full disk refused
     replayed_bytes: int = 0
+    problems: list[str] = field(default_factory=list)
 
     def strike(self, name: str, draw: Random) -> None:
         """Do what `name` of `plan.FAULTS` says; it returns when the thing is whole again or on its way to be."""
@@ -119,7 +121,17 @@ class Havoc:
         wait_until(lambda: self.crowd.bulky_call() == 200, BACK_S, "a call after the disk has room again")
 
     def _replay(self) -> None:
-        """Take back how far the journal is booked, and kill the recorder, so that the next one reads it all again."""
+        """Take back how far the journal is booked, and kill the recorder, so that the next one reads it all again.
+
+        First everything that was complete until now must be booked: a replay would heal what is missing.
+        """
+        complete = {each.marker for each in list(self.crowd.seen) if each.is_complete}
+        ledger = Ledger(self.database_url)
+        try:
+            wait_until(lambda: complete <= {row["end_user"] for row in ledger.rows()}, BACK_S, "all complete calls")
+        except AssertionError:
+            missing = sorted(complete - {row["end_user"] for row in ledger.rows()})
+            self.problems.append(f"complete and not booked before a replay: {', '.join(missing[:10])}")
         pids = self._pids("recorder")
         parsed = make_url(self.database_url)
         driver = "postgresql+psycopg2" if parsed.get_backend_name() == "postgresql" else "sqlite"

@@ -101,7 +101,7 @@ def campaign(
                     havoc.strike(fault, draw)
                     struck[fault] += 1
             ledger = Ledger(database_url)
-            problems = settle(installation, ledger, provider, name)
+            problems = havoc.problems + settle(installation, ledger, provider, name)
             problems += replay_copies(installation, ledger)
         problems += [f"left in the journal: {path.name}" for path in segments(installation) if path.suffix == ".torn"]
         witness = Witness(
