@@ -51,6 +51,20 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class SingleSignOn:
+    """An OpenID Connect provider. `roles`: values of the claim `roles_claim` and the role that each stands for; who
+    has none of them gets `default_role`, or with None may not log in. `team_claim` '': teams are set here."""
+
+    issuer: str
+    client_id: str
+    client_secret: Secret | None
+    roles_claim: str = "groups"
+    roles: Mapping[str, str] = field(default_factory=dict)
+    default_role: str | None = "member"
+    team_claim: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Read once from the environment and `.env`; see `.env.example` for each name's meaning."""
 
@@ -65,6 +79,9 @@ class Settings:
     max_body_bytes: int
     journal_sync_ms: int
     retention_days: int | None
+    single_sign_on: SingleSignOn | None = None
+    api_url: str = ""  # how people reach it, where a proxy stands between; '': as they asked for it
+    dashboard_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)

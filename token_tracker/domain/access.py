@@ -23,6 +23,11 @@ class Permission(StrEnum):
     USERS_MANAGE = "users:manage"
     TEAMS_READ = "teams:read"
     TEAMS_MANAGE = "teams:manage"
+    PRICES_READ = "prices:read"
+    PRICES_MANAGE = "prices:manage"
+    TOKENS_READ = "tokens:read"
+    TOKENS_MANAGE = "tokens:manage"
+    PASSWORD_CHANGE = "password:change"  # noqa: S105 (a name)
 
 
 class Reach(StrEnum):
@@ -33,6 +38,8 @@ class Reach(StrEnum):
     ALL = "all"
 
 
+# An account's own tokens and password are its own, whatever else it may do.
+_OF_EVERYBODY = (Permission.TOKENS_READ, Permission.TOKENS_MANAGE, Permission.PASSWORD_CHANGE)
 GRANTS: Mapping[Role, Mapping[Permission, Reach]] = MappingProxyType(
     {
         Role.ADMIN: MappingProxyType(dict.fromkeys(Permission, Reach.ALL)),
@@ -43,6 +50,8 @@ GRANTS: Mapping[Role, Mapping[Permission, Reach]] = MappingProxyType(
                 Permission.KEYS_MANAGE: Reach.TEAM,
                 Permission.USERS_READ: Reach.TEAM,
                 Permission.TEAMS_READ: Reach.TEAM,
+                Permission.PRICES_READ: Reach.ALL,
+                **dict.fromkeys(_OF_EVERYBODY, Reach.OWN),
             }
         ),
         Role.MEMBER: MappingProxyType(
@@ -51,12 +60,22 @@ GRANTS: Mapping[Role, Mapping[Permission, Reach]] = MappingProxyType(
                 Permission.KEYS_READ: Reach.OWN,
                 Permission.KEYS_MANAGE: Reach.OWN,
                 Permission.USERS_READ: Reach.OWN,
+                Permission.PRICES_READ: Reach.ALL,
+                **dict.fromkeys(_OF_EVERYBODY, Reach.OWN),
             }
         ),
         Role.VIEWER: MappingProxyType(
             dict.fromkeys(
-                (Permission.USAGE_READ, Permission.KEYS_READ, Permission.USERS_READ, Permission.TEAMS_READ), Reach.ALL
+                (
+                    Permission.USAGE_READ,
+                    Permission.KEYS_READ,
+                    Permission.USERS_READ,
+                    Permission.TEAMS_READ,
+                    Permission.PRICES_READ,
+                ),
+                Reach.ALL,
             )
+            | dict.fromkeys(_OF_EVERYBODY, Reach.OWN)
         ),
     }
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import UNSET
 from sqlalchemy.orm import Session
 
 from token_tracker.api.errors import forbidden
@@ -17,6 +16,7 @@ from token_tracker.api.schemas import (
     KeyQuery,
     KeyRotate,
     NewKey,
+    given,
     key_shown,
     new_key_shown,
 )
@@ -55,12 +55,11 @@ def show(call: Call, key_id: str) -> Key:
 
 
 def change(call: Call, key_id: str, body: KeyChange) -> Key:
-    changes: dict[str, Any] = {
-        name: getattr(body, name) for name in body.__struct_fields__ if getattr(body, name) is not UNSET
-    }
+    changes = given(body)
     if "agent" in changes:
         changes["agent"] = changes["agent"] or ""
     with transaction(call.engine) as session:
+        call.expect(key_shown(keys.get(session, key_id=key_id, scope=call.scope)))
         return key_shown(keys.update(session, key_id=key_id, at=call.at, scope=call.scope, **changes))
 
 
