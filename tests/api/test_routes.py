@@ -17,6 +17,7 @@ from token_tracker.api.routing import Open, Route
 from token_tracker.domain.access import GRANTS, Permission, Role
 
 OPEN = {
+    ("GET", "/api"),
     ("GET", "/api/health"),
     ("GET", "/api/openapi.json"),
     ("POST", "/api/auth/login"),

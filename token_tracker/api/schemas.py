@@ -25,6 +25,13 @@ class Input(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A body or query string."""
 
 
+class Index(Struct, frozen=True):
+    service: str
+    documentation: str
+    description: str
+    login: str
+
+
 class Health(Struct, frozen=True):
     status: str
     version: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from dotenv.parser import parse_stream
 
 from token_tracker.config.problems import nearest
-from token_tracker.config.values import Address, Secret, Settings, SingleSignOn
+from token_tracker.config.values import Address, Secret, Settings, SingleSignOn, Tls
 from token_tracker.domain.access import Role
 from token_tracker.domain.providers import PROVIDERS
 
@@ -27,6 +28,7 @@ DEFAULTS: Mapping[str, str] = {
     PREFIX + "API_PORT": "5000",
     PREFIX + "DASHBOARD_HOST": "127.0.0.1",
     PREFIX + "DASHBOARD_PORT": "8050",
+    **{f"{PREFIX}{of}TLS_{part}": "" for of in ("", "PROXY_", "API_", "DASHBOARD_") for part in ("CERT", "KEY")},
     PREFIX + "SECRET_KEY": "",
     PREFIX + "ADMIN_PASSWORD": "",
     PREFIX + "MAX_BODY_SIZE": "33554432",
@@ -80,6 +82,7 @@ def _reason(error: Exception) -> str:
 @dataclass(frozen=True, slots=True)
 class _Reader:
     variables: Mapping[str, str]
+    cwd: Path
     problems: list[str]
 
     def text(self, name: str) -> str:
@@ -105,12 +108,33 @@ class _Reader:
 
     def address(self, component: str) -> Address:
         name = f"{PREFIX}{component}"
-        return Address(self.text(f"{name}_HOST").strip(), self.whole(f"{name}_PORT", 1, 65535))
+        host, port = self.text(f"{name}_HOST").strip(), self.whole(f"{name}_PORT", 1, 65535)
+        return Address(host, port, self.tls(f"{name}_TLS") or self.tls(f"{PREFIX}TLS"))
+
+    def tls(self, name: str) -> Tls | None:
+        """A certificate that can be served with, or None; its own problems are reported."""
+        cert, key = self.variables.get(f"{name}_CERT"), self.variables.get(f"{name}_KEY")
+        if not cert and not key:
+            return None
+        if not cert or not key:
+            self.problem(f"{name}_{'KEY' if cert else 'CERT'} is missing: TLS needs the certificate and its key.")
+            return None
+        found = Tls(*((self.cwd / Path(path).expanduser()).absolute() for path in (cert, key)))
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(found.certificate, found.key, password="")
+        except (OSError, ssl.SSLError) as error:
+            why = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+            self.problem(f"{name}_CERT and {name}_KEY cannot be used: {why}.")
+        return found
+
+    def problem(self, text: str) -> None:
+        if text not in self.problems:  # one certificate serves several components
+            self.problems.append(text)
 
 
 def read_settings(variables: Mapping[str, str], cwd: Path, problems: list[str]) -> Settings:
     """The settings; a wrong value is reported and read as its default. Paths are absolute."""
-    read = _Reader(variables, problems)
+    read = _Reader(variables, cwd, problems)
     data_dir = (cwd / Path(read.text(PREFIX + "DATA_DIR")).expanduser()).absolute()
     settings = Settings(
         config_path=(cwd / Path(read.text(PREFIX + "CONFIG")).expanduser()).absolute(),

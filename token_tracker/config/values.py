@@ -38,16 +38,25 @@ class Hidden(dict[str, object]):
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM files: the certificate with its chain, and its key."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Address:
-    """Where a process listens."""
+    """Where a process listens, by TLS if it has a certificate."""
 
     host: str
     port: int
+    tls: Tls | None = None
 
     @property
     def url(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

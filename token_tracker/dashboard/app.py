@@ -26,6 +26,7 @@ def create_app(configuration: Configuration | None = None) -> Flask:
         SESSION_COOKIE_NAME="tt_session",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_SECURE=settings.dashboard.tls is not None or settings.dashboard_url.startswith("https:"),
         MAX_CONTENT_LENGTH=1024 * 1024,
     )
     engine = server.extensions["engine"] = make_engine(settings.database_url.value)

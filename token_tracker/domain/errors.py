@@ -54,6 +54,12 @@ def model_not_found(model: str, nearest: str | None) -> Refusal:
     )
 
 
+def model_switched_off(model: str, why: str) -> Refusal:
+    return Refusal(
+        404, "model_not_found", f"The model '{model}' is configured here, but switched off: {why}.", param="model"
+    )
+
+
 def model_not_allowed(model: str) -> Refusal:
     return Refusal(403, "model_not_allowed", f"This key may not use the model '{model}'.", param="model")
 

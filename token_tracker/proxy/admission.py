@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from yarl import URL
 
 from token_tracker.config.values import Deployment
-from token_tracker.domain.errors import journal_unavailable, model_not_allowed, model_not_found, not_spoken
+from token_tracker.domain.errors import journal_unavailable, model_not_allowed, not_spoken
 from token_tracker.domain.providers import PROVIDERS, UNTRANSLATED, WireFormat
 from token_tracker.proxy.attempts import Asked, Attempts
 from token_tracker.proxy.auth import Keys, authenticate, may_use
@@ -94,7 +94,7 @@ class Admission:
     def _choice(self, key: KeyRecord, model: str, wire: WireFormat) -> Choice:
         choice = self.upstreams.choice(model, wire)
         if choice is None:
-            raise model_not_found(model[:256], self.upstreams.nearest(model, lambda name: self.allowed(key, name)))
+            raise self.upstreams.not_found(model, lambda name: self.allowed(key, name))
         if not self.allowed(key, model):
             raise model_not_allowed(model[:256])
         return choice

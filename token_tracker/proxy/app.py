@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from token_tracker.domain.errors import Refusal, method_not_allowed, model_not_found, not_found
+from token_tracker.domain.errors import Refusal, method_not_allowed, not_found
 from token_tracker.proxy.admission import Admission
 from token_tracker.proxy.attempts import Attempts, run_attempts
 from token_tracker.proxy.auth import authenticate
@@ -27,6 +27,14 @@ from token_tracker.proxy.lanes.exchange import Exchange, Floor
 log = logging.getLogger("token_tracker.gateway")
 Scope = dict[str, Any]
 MODELS = "/v1/models"
+_INDEX = msgspec.json.encode(
+    {
+        "service": "Token Tracker gateway",
+        "use": "Point an OpenAI client at /v1, or an Anthropic client at this address, with a virtual key (sk-tt-…).",
+        "models": MODELS,
+        "health": "/health",
+    }
+)
 _HEALTH = ("/health", "/health/live", "/health/ready")
 
 
@@ -82,7 +90,9 @@ class Gateway:
         if _is_websocket(scope):
             raise websocket_refused(path)
         is_read = scope["method"] in ("GET", "HEAD")
-        if path in _HEALTH and is_read:
+        if path == "/" and is_read:
+            await _send_json(client, 200, _INDEX, request_id)
+        elif path in _HEALTH and is_read:
             status, answer = await self.health.answer(path)
             await _send_json(client, status, msgspec.json.encode(answer), request_id)
         elif (path == MODELS or path.startswith(MODELS + "/")) and is_read:
@@ -109,7 +119,7 @@ class Gateway:
                 family, [(each, upstreams.provider(each)) for each in upstreams.names() if allowed(each)]
             )
         if not upstreams.deployments(name) or not allowed(name):
-            raise model_not_found(name[:256], upstreams.nearest(name, allowed))
+            raise upstreams.not_found(name, allowed)
         return model_body(family, name, upstreams.provider(name))
 
 

@@ -21,7 +21,7 @@ import uvicorn
 from token_tracker.config import paths
 from token_tracker.config.load import ConfigurationError, load
 from token_tracker.config.logs import write_logs
-from token_tracker.config.values import Address, Configuration
+from token_tracker.config.values import Address, Configuration, Tls
 from token_tracker.proxy.admission import Admission
 from token_tracker.proxy.app import Gateway
 from token_tracker.proxy.books.journal import Journal
@@ -112,11 +112,11 @@ async def serve(configuration: Configuration, listener: socket.socket) -> None:
     async with gateway(configuration) as app:
         host, port = listener.getsockname()[:2]
         log.info("listening on %s:%s", host, port)
-        await make_server(app).serve(sockets=[listener])
+        await make_server(app, configuration.settings.proxy.tls).serve(sockets=[listener])
         log.info("stopped")
 
 
-def make_server(app: Gateway) -> Server:
+def make_server(app: Gateway, tls: Tls | None = None) -> Server:
     config = uvicorn.Config(
         app,
         http=GatewayProtocol,
@@ -128,6 +128,8 @@ def make_server(app: Gateway) -> Server:
         server_header=False,
         log_config=None,
         timeout_keep_alive=75,
+        ssl_certfile=str(tls.certificate) if tls else None,
+        ssl_keyfile=str(tls.key) if tls else None,
     )
     return Server(config, app)
 
@@ -202,7 +204,7 @@ def build(
     """Wire the rooms together."""
     options = configuration.gateway
     demo_url = os.environ.get("TT_DEMO_URL", "")
-    upstreams = Upstreams(configuration.models, options, demo_url, configuration.routing)
+    upstreams = Upstreams(configuration.models, options, demo_url, configuration.routing, configuration.off)
     child_url, child_key = os.environ.get("TT_LITELLM_URL"), os.environ.get("TT_LITELLM_KEY")
     admission = Admission(
         keys=snapshot,

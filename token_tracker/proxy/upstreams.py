@@ -3,18 +3,20 @@ before a call comes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from yarl import URL
 
 from token_tracker.config.values import Deployment, GatewayOptions, ModelTable, Routing
 from token_tracker.domain import pricing
+from token_tracker.domain.errors import Refusal, model_not_found, model_switched_off
 from token_tracker.domain.providers import PROVIDERS, WireFormat
 from token_tracker.proxy.cooldown import Health
 from token_tracker.proxy.lanes.direct import credential_headers, direct_url
 from token_tracker.proxy.plan import Group
 
+NEAREST_PERCENT = 55  # how alike two names must be
 # Names behind a wildcard come from clients: only so many are remembered before the memory is emptied.
 REMEMBERED_NAMES = 4096
 FALLBACKS_MAX = 5
@@ -54,11 +56,18 @@ class Choice:
 
 
 class Upstreams:
-    """The model table, ready for calls. `demo_url` is where the echo provider listens ('' if it does not run)."""
+    """The model table, ready for calls. `demo_url` is where the echo provider listens ('' if it does not run); `off`:
+    names that are configured but switched off, and why."""
 
     def __init__(
-        self, models: ModelTable, options: GatewayOptions, demo_url: str = "", routing: Routing | None = None
+        self,
+        models: ModelTable,
+        options: GatewayOptions,
+        demo_url: str = "",
+        routing: Routing | None = None,
+        off: Iterable[tuple[str, str]] = (),
     ) -> None:
+        self._off = dict(off)
         self._models = models
         self._options = options
         self._routing = routing or Routing()
@@ -116,9 +125,17 @@ class Upstreams:
         """The name most like a wrong one, of those the key may use; only for the refusal's text."""
         from rapidfuzz import fuzz, process  # on the refusal path only: a gateway without mistakes never loads it
 
-        names = [each for each in self.names() if allowed(each)]
-        found = process.extractOne(name[:256], names, scorer=fuzz.WRatio, score_cutoff=60)
-        return None if found is None else str(found[0])
+        asked, names = name[:256].lower(), [each for each in self.names() if allowed(each)]
+        found = process.extractOne(asked, names, scorer=fuzz.ratio, processor=str.lower, score_cutoff=NEAREST_PERCENT)
+        if found is not None:
+            return str(found[0])
+        return next((each for each in names if len(asked) > 2 and each.lower().startswith(asked)), None)
+
+    def not_found(self, name: str, allowed: Callable[[str], bool]) -> Refusal:
+        """Why a model cannot be asked: it is switched off, for a reason, or there is none of the name."""
+        if (why := self._off.get(name)) is not None:
+            return model_switched_off(name[:256], why)
+        return model_not_found(name[:256], self.nearest(name, allowed))
 
     def _make_choice(self, name: str, wire: WireFormat) -> Choice | None:
         targets = tuple(self._target(deployment, wire) for deployment in self.deployments(name))
