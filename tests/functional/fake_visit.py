@@ -297,6 +297,8 @@ def marker_of(content: Json) -> str:
     named = content.get("user") or (metadata.get("user_id") if isinstance(metadata, dict) else None)
     messages = content.get("messages")
     said = messages[-1].get("content") if isinstance(messages, list) and messages else None
+    if isinstance(said, list) and len(said) == 1 and isinstance(said[0], dict):
+        said = said[0].get("text")
     return next(
         (text for text in (named, said, content.get("input"), content.get("prompt")) if isinstance(text, str)), ""
     )

@@ -14,7 +14,7 @@ from token_tracker.proxy.books.journal import JournalUnavailable
 from token_tracker.proxy.books.records import End
 from token_tracker.proxy.call import Attempt, Failed
 from token_tracker.proxy.dialects.base import Cut, StreamObserver
-from token_tracker.proxy.lanes.decoding import Decoder, Plain, decoder_for
+from token_tracker.proxy.lanes.decoding import Decoder, Plain, Unreadable, decoder_for
 from token_tracker.proxy.lanes.failures import UnreadableAnswer
 from token_tracker.proxy.subject import NAME_CHARACTERS, clean
 
@@ -45,6 +45,8 @@ async def answer(exchange: Exchange, response: aiohttp.ClientResponse) -> None:
     is_kept_whole = attempt.keeper is not None and attempt.keeper.is_whole
     if attempt.status >= 400 or is_kept_whole or (is_json and kind != "text/event-stream"):
         await _whole(exchange, response, headers, decoder)
+    elif isinstance(decoder, Unreadable):  # nobody asked for it, and nobody can tell where it ends but at its end
+        await _rest(exchange, response, headers, [], None)
     elif kind == "text/event-stream" or (attempt.request.stream and not _is_plain(attempt, kind)):
         await _stream(exchange, response, headers, decoder)
     else:
