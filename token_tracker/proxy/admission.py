@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from yarl import URL
 
 from token_tracker.config.values import Deployment
-from token_tracker.domain.errors import journal_unavailable, model_not_allowed, model_not_found, not_spoken
+from token_tracker.domain.errors import journal_unavailable, model_not_allowed, not_spoken
 from token_tracker.domain.providers import PROVIDERS, UNTRANSLATED, WireFormat
 from token_tracker.domain.rules import BudgetRule
 from token_tracker.proxy.attempts import Asked, Attempts
@@ -18,7 +18,7 @@ from token_tracker.proxy.auth import Keys, authenticate, may_use
 from token_tracker.proxy.body import Receive, read_body
 from token_tracker.proxy.books.journal import JournalUnavailable
 from token_tracker.proxy.books.publication import KeyRecord
-from token_tracker.proxy.books.records import Subject
+from token_tracker.proxy.books.records import Open, Subject
 from token_tracker.proxy.call import Attempt, open_record, sent_id
 from token_tracker.proxy.dialects import AZURE
 from token_tracker.proxy.dialects.base import Envelope, Request, Route
@@ -43,6 +43,16 @@ class Translation(Protocol):
     def prepare(self, call_id: str, path: str, request: Request, deployment: Deployment) -> UpstreamRequest: ...
 
     def restorer(self, wire: WireFormat, deployment: Deployment, request: Request) -> Shaper: ...
+
+
+class StoredResponses(Protocol):
+    """What is known of the responses that providers keep."""
+
+    async def tied(self, choice: Choice, request: Request, key: KeyRecord) -> Choice:
+        """Where a call goes that follows a stored response: to what made it, and nowhere else. Raises Refusal."""
+
+    def watch(self, attempt: Attempt) -> None:
+        """Note whose the response of an attempt is, if the provider keeps it."""
 
 
 @dataclass(slots=True)
@@ -75,6 +85,7 @@ class Admission:
     max_body_bytes: int
     silence_s: float
     desk: Desk
+    stored: StoredResponses | None = None
 
     async def admit(
         self, route: Route, model: str, scope: dict[str, Any], receive: Receive, call_id: str
@@ -90,6 +101,8 @@ class Admission:
         request = route.dialect.read(body, Envelope(incoming.content_type, model))
         wire = route.dialect.wire
         choice = self._choice(key, request.model, wire)
+        if route.keeps and self.stored is not None:
+            choice = await self.stored.tied(choice, request, key)
         subject = subject_of(key, incoming.own, request)
         call = Call(route, query_of(scope), incoming, request, subject, call_id, time.time_ns() // 1000)
         if self.desk.has_rules:
@@ -102,6 +115,23 @@ class Admission:
             if isinstance(error, JournalUnavailable):
                 raise journal_unavailable() from None
             raise
+
+    async def unread_permit(
+        self, call_id: str, subject: Subject, request: Request, target: Target, why: str
+    ) -> Permit | None:
+        """For what is passed on as it is; see `Desk.ask_unread`. Raises Refusal."""
+        if not self.desk.has_rules:
+            return None
+        return await self.desk.ask_unread(call_id, time.time_ns() // 1000, subject, request, target, why)
+
+    def open(self, opened: Open, permit: Permit | None) -> None:
+        """Write an open record. Raises Refusal where it cannot be kept; then what was held is given back."""
+        try:
+            self.journal.open(opened)
+        except JournalUnavailable:
+            if permit is not None:
+                self.desk.gate.release(opened.call_id)
+            raise journal_unavailable() from None
 
     def _started(self, key: KeyRecord, call: Call, choice: Choice) -> tuple[Attempt, Asked] | Attempts:
         if choice.only is None:
@@ -142,7 +172,7 @@ class Admission:
     def _choice(self, key: KeyRecord, model: str, wire: WireFormat) -> Choice:
         choice = self.upstreams.choice(model, wire)
         if choice is None:
-            raise model_not_found(model[:256], self.upstreams.nearest(model, lambda name: self.allowed(key, name)))
+            raise self.upstreams.not_found(model, lambda name: self.allowed(key, name))
         if not self.allowed(key, model):
             raise model_not_allowed(model[:256])
         return choice
@@ -209,7 +239,12 @@ class Admission:
         )
         self.journal.open(opened)
         price = self.prices.choice(target)
-        return Attempt(opened, call.route.dialect, call.request, target, price, other_model=other_model, permit=permit)
+        attempt = Attempt(
+            opened, call.route.dialect, call.request, target, price, other_model=other_model, permit=permit
+        )
+        if call.route.keeps and self.stored is not None:
+            self.stored.watch(attempt)
+        return attempt
 
 
 def query_of(scope: dict[str, Any]) -> bytes:

@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from types import FrameType
 
 import aiohttp
@@ -21,21 +22,25 @@ import uvicorn
 from token_tracker.config import paths
 from token_tracker.config.load import ConfigurationError, load
 from token_tracker.config.logs import write_logs
-from token_tracker.config.values import Address, Configuration
+from token_tracker.config.values import Address, Configuration, Tls
 from token_tracker.proxy.admission import Admission
 from token_tracker.proxy.app import Gateway
 from token_tracker.proxy.books.counters_reader import CountersReader
 from token_tracker.proxy.books.journal import Journal
+from token_tracker.proxy.books.object_index import ObjectIndex, index_path
 from token_tracker.proxy.books.snapshot import SnapshotReader
 from token_tracker.proxy.books.status import recorder_problems, status_path
 from token_tracker.proxy.call import CallIds
 from token_tracker.proxy.gate.gate import Gate
 from token_tracker.proxy.gate.memory import MemoryStore
 from token_tracker.proxy.health import Health, LiteLLMChild
+from token_tracker.proxy.ingest import Ingest
 from token_tracker.proxy.lanes.exchange import Floor, MarkingRequest
 from token_tracker.proxy.lanes.translated import TranslatedLane
 from token_tracker.proxy.litellm.evidence import EvidenceServer
 from token_tracker.proxy.models import ModelFacts
+from token_tracker.proxy.objects.calls import ObjectCalls
+from token_tracker.proxy.objects.desk import Desk as ObjectDesk
 from token_tracker.proxy.permits.desk import Desk
 from token_tracker.proxy.permits.settling import SettlingJournal
 from token_tracker.proxy.permits.upkeep import Upkeep
@@ -118,11 +123,11 @@ async def serve(configuration: Configuration, listener: socket.socket) -> None:
     async with gateway(configuration) as app:
         host, port = listener.getsockname()[:2]
         log.info("listening on %s:%s", host, port)
-        await make_server(app).serve(sockets=[listener])
+        await make_server(app, configuration.settings.proxy.tls).serve(sockets=[listener])
         log.info("stopped")
 
 
-def make_server(app: Gateway) -> Server:
+def make_server(app: Gateway, tls: Tls | None = None) -> Server:
     config = uvicorn.Config(
         app,
         http=GatewayProtocol,
@@ -134,6 +139,8 @@ def make_server(app: Gateway) -> Server:
         server_header=False,
         log_config=None,
         timeout_keep_alive=75,
+        ssl_certfile=str(tls.certificate) if tls else None,
+        ssl_keyfile=str(tls.key) if tls else None,
     )
     return Server(config, app)
 
@@ -168,7 +175,8 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
     await evidence.start()
     session = make_session()
     store = MemoryStore(journal.incarnation)
-    app = build(configuration, journal, snapshot, evidence, session, Gate(store, journal.incarnation))
+    objects = ObjectDesk(journal, ObjectIndex(index_path(settings)))
+    app = build(configuration, journal, snapshot, evidence, session, objects, Gate(store, journal.incarnation))
     counters = CountersReader(paths.counters_path(settings))
     upkeep = Upkeep(app.admission.desk, snapshot, counters, paths.journal_dir(settings))
     upkeep.begin()
@@ -182,6 +190,7 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         await asyncio.gather(*app.floor.background, return_exceptions=True)
         await evidence.close()
         await session.close()
+        objects.close()
         await store.settled()
         await store.close()
         journal.close()
@@ -210,15 +219,16 @@ def build(
     snapshot: SnapshotReader,
     evidence: EvidenceServer,
     session: aiohttp.ClientSession,
+    objects: ObjectDesk,
     gate: Gate,
 ) -> Gateway:
     """Wire the rooms together."""
     options = configuration.gateway
     demo_url = os.environ.get("TT_DEMO_URL", "")
-    upstreams = Upstreams(configuration.models, options, demo_url, configuration.routing)
-    prices = PriceBook(configuration.pricing, snapshot)
+    upstreams = Upstreams(configuration.models, options, demo_url, configuration.routing, configuration.off)
     settling = SettlingJournal(journal, gate, journal.incarnation)
     child_url, child_key = os.environ.get("TT_LITELLM_URL"), os.environ.get("TT_LITELLM_KEY")
+    prices = PriceBook(configuration.pricing, snapshot)
     admission = Admission(
         keys=snapshot,
         upstreams=upstreams,
@@ -229,8 +239,19 @@ def build(
         silence_s=options.client_stall_s,
         desk=Desk(gate, prices, ModelFacts()),
     )
+    stored = ObjectCalls(admission, objects)
+    admission = replace(admission, stored=stored)
     child = LiteLLMChild(session, child_url, configuration.needs_litellm)
     recorder = status_path(configuration.settings)
     health = Health(configuration, snapshot, child, lambda: recorder_problems(recorder, time.time_ns() // 1000))
     floor = Floor(session, settling, options, evidence)
-    return Gateway(floor, admission, health, CallIds(journal.incarnation))
+    settings = configuration.settings
+    ingest = Ingest(
+        keys=snapshot,
+        prices=prices,
+        journal=journal,
+        max_body_bytes=settings.max_body_bytes,
+        silence_s=options.client_stall_s,
+        retention_days=settings.retention_days,
+    )
+    return Gateway(floor, admission, health, CallIds(journal.incarnation), ingest, stored)

@@ -19,6 +19,7 @@ from token_tracker.proxy.models import ModelFacts
 from token_tracker.proxy.permits.permit import Permit
 from token_tracker.proxy.permits.reach import Reach, facts_of
 from token_tracker.proxy.permits.refusals import frozen, price_unknown, refusal_of
+from token_tracker.proxy.plan import Group
 from token_tracker.proxy.prices import PriceBook
 from token_tracker.proxy.upstreams import Choice, Target
 
@@ -66,8 +67,10 @@ class Desk:
         reach: Reach,
         *,
         may_downgrade: bool = True,
+        known: Extent | None = None,
     ) -> Permit | BudgetRule | None:
         """The permit; the budget by whose word another model is to be asked for; None where no rule counts the call.
+        `known`: what the request may consume, where its bytes do not tell.
 
         Raises Refusal: then nothing was taken.
         """
@@ -77,8 +80,8 @@ class Desk:
         if not demands:
             return None
         hard = demands.hard_rules
-        extent = extent_of(wire, request) if hard else None
-        bound = self._bound(extent, reach) if extent is not None else _UNBOUNDED
+        extent = (known or extent_of(wire, request)) if hard else known
+        bound = self._bound(extent, reach) if hard and extent is not None else _UNBOUNDED
         if not bound.is_priced and (limiting := [rule for rule in hard if rule.limit_nano_usd is not None]):
             raise price_unknown(request.model, limiting[0])
         least, most, own = _outputs(hard, extent, bound, request)
@@ -93,7 +96,7 @@ class Desk:
             output_min=least,
             output_max=most,
             is_own_maximum=own is not None,
-            rate_tokens=estimated_tokens(len(request.original), most if extent is not None else request.output_bound),
+            rate_tokens=0 if extent is NOTHING else estimated_tokens(len(request.original), most or None),
             may_downgrade=may_downgrade,
         )
         verdict = await self.gate.admit(ask, demands)
@@ -103,6 +106,21 @@ class Desk:
             raise refusal_of(verdict.refused, bound.why)
         sets_maximum = bool(hard) and extent is not None and extent.outputs > 0
         return Permit(ask, demands, verdict, wire, own, sets_maximum, self._facts)
+
+    async def ask_unread(
+        self, call_id: str, now_us: int, subject: Subject, request: Request, target: Target, why: str
+    ) -> Permit | None:
+        """The permit of a request that is passed on as it is. `why` nothing bounds it; '' where nobody bills it.
+
+        Raises Refusal: then nothing was taken.
+        """
+        self.check_freezes(subject, request.model, (target,))
+        known = Extent(unbounded=why, outputs=0) if why else NOTHING
+        reach = Reach(Choice(Group(request.model, (target,), 0), (), target))
+        wire = WireFormat.RESPONSES
+        answer = await self.ask(call_id, now_us, subject, request, wire, reach, may_downgrade=False, known=known)
+        assert not isinstance(answer, BudgetRule)
+        return answer
 
     def _bound(self, extent: Extent, reach: Reach) -> Bound:
         return worst_case(
@@ -123,10 +141,10 @@ def _outputs(
     hard: list[BudgetRule], extent: Extent | None, bound: Bound, request: Request
 ) -> tuple[int, int, int | None]:
     """(`output_min`, `output_max`) of the ask, and the client's own maximum."""
-    if extent is None:
+    if extent is None or not hard:
         own = request.output_bound
         return (own, own, own) if own is not None else (0, 0, None)
-    if extent is NOTHING or not extent.outputs:
+    if not extent.outputs:
         return 0, 0, None
     least, most = output_bounds(hard, extent.own_maximum, bound.model_maximum)
     return least, most, extent.own_maximum
