@@ -10,12 +10,14 @@ from sqlalchemy import Engine
 
 from token_tracker.database.session import reading, transaction
 from token_tracker.proxy.books.counters_board import CounterBoard
+from token_tracker.proxy.books.object_books import ObjectBooks, object_row
 from token_tracker.proxy.books.records import End, Open
 from token_tracker.proxy.books.rows import ledger_row
 from token_tracker.proxy.books.tails import Batch, Tails
 from token_tracker.services import journal_offsets
 from token_tracker.services.booking import book
 from token_tracker.services.counters import CountingRules
+from token_tracker.services.objects import book_objects
 from token_tracker.services.outage import Attempts, Outage
 
 BATCH_ROWS = 500
@@ -33,11 +35,13 @@ class Bookkeeper:
         engine: Engine,
         journal: Path,
         outage: Outage,
+        node: str = "",
+        objects: ObjectBooks | None = None,
         board: CounterBoard | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.last_commit_us = 0
-        self._engine, self._journal = engine, journal
+        self._engine, self._journal, self._node, self._objects = engine, journal, node, objects
         self._attempts = Attempts(outage, "booking")
         self._board, self._rules, self._clock = board, CountingRules(), clock
         self._offsets: dict[str, int] = {}
@@ -55,7 +59,7 @@ class Bookkeeper:
         same batch is tried again."""
         self._tails.look()
         if self._board is not None:
-            self._board.follow(self._tails.incarnations)
+            self._board.follow(self._tails.incarnations, has_dead=self._tails.has_dead)
         with self._attempts:
             return self._book_next()
         return False
@@ -76,7 +80,7 @@ class Bookkeeper:
         batch = self._pending = self._pending or self._tails.next_batch(BATCH_ROWS)
         self._commit(batch)
         self._pending = None
-        return bool(batch.ends)
+        return bool(batch.size)
 
     def _resume(self) -> None:
         with reading(self._engine) as session:
@@ -91,14 +95,17 @@ class Bookkeeper:
 
     def _commit(self, batch: Batch) -> None:
         at = self._clock()
-        if batch.ends or batch.offsets or self._removed:
+        if batch.size or batch.offsets or self._removed:
             with transaction(self._engine) as session:
                 booked = book(session, [ledger_row(end) for end in batch.ends], at=at, rules=self._rules)
+                book_objects(session, [object_row(stored, self._node) for stored in batch.stored], at=at)
                 journal_offsets.save(session, batch.offsets, at=at)
                 journal_offsets.forget(session, self._removed)
             if self._board is not None:
                 self._board.take(booked.counters, batch.offsets)
             self.last_commit_us = int(at.timestamp() * 1_000_000)
+            if self._objects is not None:
+                self._objects.booked(batch.stored)
         self._removed = self._tails.booked()
 
     def _nodes(self) -> list[str]:

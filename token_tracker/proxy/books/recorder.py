@@ -23,6 +23,8 @@ from token_tracker.proxy.books.bookkeeper import Bookkeeper
 from token_tracker.proxy.books.counter_keeper import CounterKeeper
 from token_tracker.proxy.books.counters_board import CounterBoard
 from token_tracker.proxy.books.holds import HoldsTeller
+from token_tracker.proxy.books.object_books import ObjectBooks
+from token_tracker.proxy.books.object_index import ObjectIndex, index_path
 from token_tracker.proxy.books.publisher import Publisher
 from token_tracker.proxy.books.segments import remove_leftovers
 from token_tracker.proxy.books.status import RecorderStatus, status_path, write_recorder_status
@@ -46,12 +48,13 @@ class Recorder:
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._outage = Outage("calls go on and are kept in the journal")
-        journal = paths.journal_dir(settings)
+        journal, node = paths.journal_dir(settings), paths.node_id(settings)
+        self._objects = ObjectBooks(engine, ObjectIndex(index_path(settings)), node)
         self._board = CounterBoard(engine, journal, paths.counters_path(settings))
-        self._bookkeeper = Bookkeeper(engine, journal, self._outage, self._board)
+        self._bookkeeper = Bookkeeper(engine, journal, self._outage, node, self._objects, self._board)
         self._holds = HoldsTeller(engine)
         self._telling = Attempts(self._outage, "telling of holds")
-        self._keeper = CounterKeeper(engine, self._outage, paths.node_id(settings))
+        self._keeper = CounterKeeper(engine, self._outage, node)
         self._loaded_version: int | None = None
         self._load_due_s = 0.0
         self._publisher = Publisher(engine, paths.snapshot_path(settings))
@@ -91,6 +94,7 @@ class Recorder:
         while not stop.is_set():
             with attempts:
                 self._publish_once()
+                self._objects.sync(datetime.now(UTC))
             stop.wait(attempts.wait_s or PUBLISH_S)
 
     def _publish_once(self) -> None:
