@@ -51,7 +51,7 @@ def test_after_the_wait_that_is_told_the_call_fits_and_a_second_before_it_does_n
 def room(window: SlidingWindow, at_us: int, amount: int, limit: int) -> bool:
     """Looked at in a copy, so that time does not go on in the window itself."""
     copy = SlidingWindow.__new__(SlidingWindow)
-    copy.total, copy._slice_us = window.total, window._slice_us
+    copy.total, copy.slice_us = window.total, window.slice_us
     copy._amounts, copy._newest = list(window._amounts), window._newest
     copy.advance(at_us)
     return copy.total + amount <= limit

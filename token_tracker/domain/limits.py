@@ -34,11 +34,11 @@ class SlidingWindow:
     all that is counted lies in its future; then the clock was set right, and counting begins again.
     """
 
-    __slots__ = ("_amounts", "_newest", "_slice_us", "total")
+    __slots__ = ("_amounts", "_newest", "slice_us", "total")
 
     def __init__(self, period: str) -> None:
         self.total = 0
-        self._slice_us = slice_us(period)
+        self.slice_us = slice_us(period)
         self._amounts = [0] * COUNTED  # by slice number modulo COUNTED
         self._newest = -1
 
@@ -53,7 +53,7 @@ class SlidingWindow:
 
     def advance(self, now_us: int) -> int:
         """Forget what is too old; the slice in which an admission now is counted."""
-        newest, now = self._newest, now_us // self._slice_us
+        newest, now = self._newest, now_us // self.slice_us
         if now == newest:
             return now
         if newest - COUNTED < now < newest:
@@ -67,6 +67,12 @@ class SlidingWindow:
                 self._amounts[number % COUNTED] = 0
         self._newest = now
         return now
+
+    def count(self, amount: int) -> int:
+        """Count in the newest slice, which `advance` has just given; its number."""
+        self._amounts[self._newest % COUNTED] += amount
+        self.total += amount
+        return self._newest
 
     def add(self, number: int, amount: int) -> None:
         """Count in a slice that `advance` gave; nothing where it is too old. A negative amount corrects."""
@@ -83,13 +89,5 @@ class SlidingWindow:
         for number in range(newest - COUNTED + 1, newest + 1):
             excess -= self._amounts[number % COUNTED]
             if excess <= 0:
-                return until_gone_s(self._slice_us, number, now_us)
-        return -(-self._slice_us * SLICES // 1_000_000)
-
-    def reset_s(self, now_us: int) -> int:
-        """Seconds, rounded up, until nothing is counted any more; 0 if nothing is."""
-        newest = self.advance(now_us)
-        for number in range(newest, newest - COUNTED, -1):
-            if self._amounts[number % COUNTED]:
-                return until_gone_s(self._slice_us, number, now_us)
-        return 0
+                return until_gone_s(self.slice_us, number, now_us)
+        return -(-self.slice_us * SLICES // 1_000_000)

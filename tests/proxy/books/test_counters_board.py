@@ -38,7 +38,7 @@ class Desk:
 
     def open(self) -> None:
         self.board = CounterBoard(self.engine, self.journal, self.path)
-        self.keeper = Bookkeeper(self.engine, self.journal, Outage("calls go on"), self.board, lambda: NOON)
+        self.keeper = Bookkeeper(self.engine, self.journal, Outage("calls go on"), board=self.board, clock=lambda: NOON)
 
     def book(self) -> None:
         while self.keeper.step():
@@ -56,9 +56,10 @@ def desk(engine: Engine, tmp_path: Path) -> Desk:
 
 
 def test_a_gateway_learns_what_was_booked_and_how_far(desk: Desk) -> None:
-    journal = a_journal(desk.journal)
+    desk.book()
     desk.board.load(NOON)
     assert desk.told() == Books({}, {}, frozenset({"budget_day"}))
+    journal = a_journal(desk.journal)
     write_calls(journal, range(3))
     desk.book()
     told = desk.told()
@@ -171,10 +172,37 @@ def test_what_others_change_is_seen_by_loading_again(desk: Desk) -> None:
 def test_a_budget_is_ready_only_once_its_counters_stand(desk: Desk) -> None:
     with transaction(desk.engine) as session:
         session.execute(update(Budget).values(counter_built_at=None))
+    desk.book()
     desk.board.load(NOON)
     told = desk.told()
     assert told is not None
     assert told.ready == frozenset()
+    with transaction(desk.engine) as session:
+        session.execute(update(Budget).values(counter_built_at=NOON))
+    desk.board.load(NOON)
+    told = desk.told()
+    assert told is not None
+    assert told.ready == {"budget_day"}
+
+
+def test_a_new_budget_waits_for_what_dead_workers_left_and_an_old_one_does_not(desk: Desk) -> None:
+    desk.book()
+    desk.board.load(NOON)
+    assert desk.told() is not None
+    journal = a_journal(desk.journal)
+    journal.open(structs.replace(an_open(1), held_nano_usd=700))
+    journal.close()
+    desk.board.follow([journal.incarnation], has_dead=True)
+    add(desk.engine, a_budget("new", period="weekly", counter_built_at=NOON))
+    desk.board.load(NOON)
+    told = desk.told()
+    assert told is not None
+    assert told.ready == {"budget_day"}
+    desk.book()
+    told = desk.told()
+    assert told is not None
+    assert told.ready == {"budget_day", "budget_new"}
+    assert {place.counter for place in told.bases} == {"budget_day|usd|", "budget_new|usd|"}
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)

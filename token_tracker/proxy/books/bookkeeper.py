@@ -59,7 +59,7 @@ class Bookkeeper:
         same batch is tried again."""
         self._tails.look()
         if self._board is not None:
-            self._board.follow(self._tails.incarnations)
+            self._board.follow(self._tails.incarnations, has_dead=self._tails.has_dead)
         with self._attempts:
             return self._book_next()
         return False

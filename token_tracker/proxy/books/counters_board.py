@@ -45,7 +45,9 @@ class CounterBoard:
         self._writer = secrets.token_hex(8)
         self._known: dict[CounterBucket, Base] = {}
         self._positions: dict[str, Position] = {}
+        self._built: frozenset[str] = frozenset()
         self._ready: frozenset[str] = frozenset()
+        self._has_dead = True  # until the journal was looked at
         self._shards: list[dict[CounterBucket, Base]] = [{}]
         self._changes = [0]
         self._bodies = [_EMPTY]
@@ -61,9 +63,13 @@ class CounterBoard:
             self._merge(changed)
             self._move(offsets)
 
-    def follow(self, incarnations: Iterable[str]) -> None:
-        """These have a journal here; what is booked of it is still to be told."""
+    def follow(self, incarnations: Iterable[str], *, has_dead: bool) -> None:
+        """These have a journal here; what is booked of it is still to be told. `has_dead`: one of them left something
+        that is not booked. A new budget is ready only where none did, as nobody else can tell of a dead worker's calls.
+        """
         with self._lock:
+            self._has_dead = has_dead
+            self._settle_ready()
             for incarnation in incarnations:
                 if incarnation not in self._positions:
                     self._positions[incarnation] = (0, 0)
@@ -75,7 +81,7 @@ class CounterBoard:
             rules = load_budgets(session)
             changed = counters.load(session, rules, at=at)
             offsets = journal_offsets.load(session)
-        ready = frozenset(rule.id for rule in rules if rule.is_built)
+        built = frozenset(rule.id for rule in rules if rule.is_built)
         budgets = {rule.id for rule in rules}
         with self._lock:
             gone = [
@@ -87,8 +93,8 @@ class CounterBoard:
                 self._drop(place)
             self._merge(changed)
             self._move({name: offset for name, offset in offsets.items() if self._is_ours(name)})
-            self._is_changed = self._is_changed or ready != self._ready
-            self._ready, self._is_loaded = ready, True
+            self._built, self._is_loaded = built, True
+            self._settle_ready()
 
     def publish(self, at: datetime) -> bool:
         """Replace the file if something changed; True if it was. Raises OSError: then it is tried again.
@@ -122,9 +128,15 @@ class CounterBoard:
         """What the last recorder named and is no longer in the journal was booked to its end."""
         head = read_head(self._path)
         if head is not None:
+            self._built = self._ready = frozenset(head.ready)
             living = {name.incarnation for name in list_segments(self._journal)}
             for incarnation, position in head.positions.items():
                 self._positions[incarnation] = position if incarnation in living else END
+
+    def _settle_ready(self) -> None:
+        ready = self._built & self._ready if self._has_dead else self._built
+        if ready != self._ready:
+            self._ready, self._is_changed = ready, True
 
     def _merge(self, changed: Changed) -> None:
         for place, value in changed.items():

@@ -56,6 +56,10 @@ class Tail:
         return self._readers[-1].name
 
     @property
+    def is_unreadable(self) -> bool:
+        return any(reader.is_unreadable for reader in self._readers)
+
+    @property
     def open_records(self) -> list[Open | End]:
         """What began and did not end, as far as the journal was read; an `End` waits for its usage."""
         return [known for _, known in self._open.values()]
@@ -209,6 +213,11 @@ class Tails:
     @property
     def incarnations(self) -> list[str]:
         return [incarnation for _, incarnation in self._tails]
+
+    @property
+    def has_dead(self) -> bool:
+        """Whether a dead worker left something that will yet be booked: not what nobody can read."""
+        return any(tail.is_dead and not tail.is_unreadable for tail in self._tails.values())
 
     def open_records(self) -> dict[str, list[Open | End]]:
         """By node, what began and did not end; a node of this directory without such is named, too."""

@@ -157,15 +157,15 @@ class MemoryStore:
         return all(leases.count(ask.now_us) < limit for leases, limit in resolved.leases)
 
     def _count(self, ask: Ask, resolved: Resolved, held: Held, verdict: Verdict) -> None:
+        """In the slices that were looked at just now."""
         counted = []
         for window, rule, counts_tokens in resolved.rates:
-            number = window.advance(ask.now_us)
             amount = min(ask.rate_tokens, rule.limit) if counts_tokens else 1
-            window.add(number, amount)
+            number = window.count(amount)
             if counts_tokens:
                 held.slices.append((window, number, amount))
-            counted.append((rule, window.total, window.reset_s(ask.now_us)))
-        rate_states(verdict, counted)
+            counted.append((rule, window.total, window.slice_us, number))
+        rate_states(verdict, counted, ask.now_us)
 
     def _resolve(self, placed: Placed, now_us: int) -> Resolved:
         """Find the counters; done again only when the window, the rules or what is ready have changed."""

@@ -7,8 +7,7 @@ from typing import Any
 import msgspec
 
 from token_tracker.domain.holds import LARGEST_HOLD, PICO_PER_NANO, Ask
-from token_tracker.domain.limits import LEASE_US, SlidingWindow, slice_us, until_gone_s
-from token_tracker.domain.rules import RateRule
+from token_tracker.domain.limits import LEASE_RETRY_S, LEASE_US, SlidingWindow, slice_us
 from token_tracker.proxy.gate.places import BudgetPlace, Placed, Places, RatePlace
 from token_tracker.proxy.gate.refusals import judged, no_room, rate_states, refused_by_rate
 from token_tracker.proxy.gate.store import NOT_BOOKED, Base, Books, CounterState, Entry, Position, Refused, Verdict
@@ -19,7 +18,6 @@ encode = _encoder.encode
 decode = _decoder.decode
 MOST_OF_ENTRY = 2**53  # amounts that the script adds up as they are
 MOST_OF_BASE = 2**62
-LEASE_RETRY_S = 1
 
 
 class Static(msgspec.Struct):
@@ -107,12 +105,12 @@ def admitted(ask: Ask, placed: Placed, answer: list[Any]) -> Verdict:
     verdict = Verdict((), None, output)
     if placed.hard:
         verdict.held_nano_usd, verdict.held_tokens = usd, tokens
-    counted: list[tuple[RateRule, int, int]] = []
-    for rate, (amount, number, *_) in zip(placed.rates, rates, strict=True):
-        if rate.rule.unit != "concurrent":
-            reset_s = until_gone_s(slice_us(rate.rule.period), number, ask.now_us)
-            counted.append((rate.rule, amount, reset_s))
-    rate_states(verdict, counted)
+    counted = [
+        (rate.rule, amount, slice_us(rate.rule.period), number)
+        for rate, (amount, number, *_) in zip(placed.rates, rates, strict=True)
+        if rate.rule.unit != "concurrent"
+    ]
+    rate_states(verdict, counted, ask.now_us)
     return verdict
 
 

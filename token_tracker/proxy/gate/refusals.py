@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from token_tracker.domain.holds import Ask, fits, is_past_downgrade, largest_output
+from token_tracker.domain.limits import until_gone_s
 from token_tracker.domain.rules import RateRule
 from token_tracker.proxy.gate.places import MEASURES, BudgetPlace, Placed, RatePlace
 from token_tracker.proxy.gate.store import CounterState, RateState, Reason, Refused, Verdict
@@ -110,14 +111,16 @@ def judged(
     return Verdict(tuple(refused)) if refused else None
 
 
-def rate_states(verdict: Verdict, counted: Iterable[tuple[RateRule, int, int]]) -> None:
-    """Tell of the tightest rate of requests and of tokens: each with what it counts now and in how many seconds it
-    counts nothing."""
-    for rule, amount, reset_s in counted:
-        known = verdict.tokens if rule.unit == "tokens" else verdict.requests
-        if known is None or rule.limit - amount < known.remaining:
-            state = RateState(rule.limit, max(0, rule.limit - amount), reset_s)
-            if rule.unit == "tokens":
+def rate_states(verdict: Verdict, counted: Iterable[tuple[RateRule, int, int, int]], now_us: int) -> None:
+    """Tell of the tightest rate of requests and of tokens: each with what it counts now, the length of its slices and
+    the newest one, which leaves last."""
+    for rule, amount, slice_length_us, number in counted:
+        is_tokens = rule.unit == "tokens"
+        known = verdict.tokens if is_tokens else verdict.requests
+        remaining = max(0, rule.limit - amount)
+        if known is None or remaining < known.remaining:
+            state = RateState(rule.limit, remaining, until_gone_s(slice_length_us, number, now_us))
+            if is_tokens:
                 verdict.tokens = state
             else:
                 verdict.requests = state
