@@ -91,6 +91,8 @@ class Settings:
     single_sign_on: SingleSignOn | None = None
     api_url: str = ""  # how people reach it, where a proxy stands between; '': as they asked for it
     dashboard_url: str = ""
+    redis_url: Secret | None = None  # where several gateway workers count together; None: in the worker's memory
+    proxy_workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ import uvicorn
 from token_tracker.config import paths
 from token_tracker.config.load import ConfigurationError, load
 from token_tracker.config.logs import write_logs
-from token_tracker.config.values import Address, Configuration, Tls
+from token_tracker.config.values import Address, Configuration, Settings, Tls
 from token_tracker.proxy.admission import Admission
 from token_tracker.proxy.app import Gateway
 from token_tracker.proxy.books.counters_reader import CountersReader
@@ -33,6 +33,7 @@ from token_tracker.proxy.books.status import recorder_problems, status_path
 from token_tracker.proxy.call import CallIds
 from token_tracker.proxy.gate.gate import Gate
 from token_tracker.proxy.gate.memory import MemoryStore
+from token_tracker.proxy.gate.redis import RedisStore, WrongEvictionPolicy
 from token_tracker.proxy.health import Health, LiteLLMChild
 from token_tracker.proxy.ingest import Ingest
 from token_tracker.proxy.lanes.exchange import Floor, MarkingRequest
@@ -73,7 +74,7 @@ def main() -> int:
         return EXIT_CONFIGURATION
     address = configuration.settings.proxy
     try:
-        listener = listen(address)
+        listener = listen(address, is_shared=configuration.settings.proxy_workers > 1)
     except OSError as error:
         print(
             f"The gateway cannot listen on {address.host}:{address.port}: {error.strerror or error}. "
@@ -87,7 +88,11 @@ def main() -> int:
     gc.freeze()  # what is there now stays: the collector need not look at it again
     gc.set_threshold(20_000, 20, 50)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(serve(configuration, listener))
+        try:
+            runner.run(serve(configuration, listener))
+        except WrongEvictionPolicy as error:
+            print(error, file=sys.stderr)
+            return EXIT_CONFIGURATION
     return 0
 
 
@@ -104,12 +109,15 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-def listen(address: Address) -> socket.socket:
-    """A listening socket. Raises OSError."""
+def listen(address: Address, *, is_shared: bool = False) -> socket.socket:
+    """A listening socket. `is_shared`: other workers listen there as well; only then, as it would hide a second
+    installation on the same port. Raises OSError."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((address.host, address.port))
         listener.listen(2048)
     except OSError:
@@ -174,13 +182,19 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
     evidence = EvidenceServer(paths.runtime_dir(settings) / f"{journal.incarnation}.sock")
     await evidence.start()
     session = make_session()
-    store = MemoryStore(journal.incarnation)
+    store = make_store(settings, journal.incarnation)
+    gate = Gate(store, journal.incarnation)
     objects = ObjectDesk(journal, ObjectIndex(index_path(settings)))
-    app = build(configuration, journal, snapshot, evidence, session, objects, Gate(store, journal.incarnation))
-    counters = CountersReader(paths.counters_path(settings))
+    app = build(configuration, journal, snapshot, evidence, session, objects, gate)
+    counters = CountersReader(paths.counters_path(settings)) if settings.redis_url is None else None
     upkeep = Upkeep(app.admission.desk, snapshot, counters, paths.journal_dir(settings))
     upkeep.begin()
-    store.recovered()
+    if isinstance(store, MemoryStore):
+        store.recovered()
+    else:
+        store.on_lost = gate.place_again
+        app.health.store = store
+        await store.start()
     refreshing = asyncio.create_task(upkeep.run())
     try:
         yield app
@@ -194,6 +208,13 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         await store.settled()
         await store.close()
         journal.close()
+
+
+def make_store(settings: Settings, incarnation: str) -> MemoryStore | RedisStore:
+    """Where this worker counts: with others in Redis, else alone."""
+    if settings.redis_url is None:
+        return MemoryStore(incarnation)
+    return RedisStore(settings.redis_url.value, incarnation)
 
 
 def make_session() -> aiohttp.ClientSession:
