@@ -20,7 +20,7 @@ from token_tracker.proxy.books.counters_reader import read_head
 from token_tracker.proxy.books.counters_shape import HEAD_LENGTH, MAGIC, SHARD_ENTRIES, CountersHead, ShardEntry
 from token_tracker.proxy.books.segments import list_segments, parse_segment
 from token_tracker.proxy.books.tails import CLOSED
-from token_tracker.proxy.gate.store import END, Base, CounterBucket, Position
+from token_tracker.proxy.gate.store import END, Base, Books, CounterBucket, Position
 from token_tracker.services import counters, journal_offsets
 from token_tracker.services.counters import Changed
 from token_tracker.services.rule_rows import load_budgets
@@ -54,6 +54,8 @@ class CounterBoard:
         self._dirty: set[int] = set()
         self._is_changed = True
         self._is_loaded = False
+        # Counters and incarnations that `news` did not tell yet; None: nobody asks.
+        self._news: tuple[set[CounterBucket], set[str]] | None = None
         self._due_s = 0.0
         self._resume()
 
@@ -124,6 +126,20 @@ class CounterBoard:
         self._due_s = started_s + took_s * BUSY_SHARE if took_s > SLOW_S else 0.0
         return True
 
+    def news(self, *, everything: bool) -> tuple[Books, bool]:
+        """What changed since the last time, or all there is, for a store that the recorder tells itself; and whether
+        that is all, once all that dead workers left is booked. Nothing before the first `load`."""
+        with self._lock:
+            if not self._is_loaded:
+                return Books(), False
+            places, incarnations = self._news or (set(), set())
+            self._news = set(), set()
+            if everything:
+                return Books(dict(self._known), dict(self._positions), self._ready), not self._has_dead
+            bases = {place: self._known[place] for place in places if place in self._known}
+            positions = {name: self._positions[name] for name in incarnations if name in self._positions}
+            return Books(bases, positions, self._ready), not self._has_dead
+
     def _resume(self) -> None:
         """What the last recorder named and is no longer in the journal was booked to its end."""
         head = read_head(self._path)
@@ -148,6 +164,8 @@ class CounterBoard:
     def _put(self, name: CounterBucket, base: Base) -> None:
         index = self._shard_of(name)
         self._known[name] = self._shards[index][name] = base
+        if self._news is not None:
+            self._news[0].add(name)
         self._dirty.add(index)
         self._is_changed = True
 
@@ -166,6 +184,8 @@ class CounterBoard:
             if position > self._positions.get(segment.incarnation, (-1, 0)):
                 self._positions[segment.incarnation] = position
                 self._is_changed = True
+                if self._news is not None:
+                    self._news[1].add(segment.incarnation)
         ended = [incarnation for incarnation, position in self._positions.items() if position == END]
         for incarnation in ended[:-ENDS_KEPT]:
             del self._positions[incarnation]

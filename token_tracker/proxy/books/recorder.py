@@ -28,6 +28,8 @@ from token_tracker.proxy.books.object_index import ObjectIndex, index_path
 from token_tracker.proxy.books.publisher import Publisher
 from token_tracker.proxy.books.segments import remove_leftovers
 from token_tracker.proxy.books.status import RecorderStatus, status_path, write_recorder_status
+from token_tracker.proxy.books.store_teller import StoreTeller
+from token_tracker.proxy.gate.redis import RedisBooks
 from token_tracker.services.outage import Attempts, Outage
 
 log = logging.getLogger("token_tracker.recorder")
@@ -46,7 +48,8 @@ class Recorder:
     """Books in the calling thread, publishes in another and checks counters in a third, so that none waits for the
     others' database work."""
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    def __init__(self, engine: Engine, settings: Settings, redis_url: str = "") -> None:
+        """`redis_url`: of the store that gateways share; '' for none."""
         self._outage = Outage("calls go on and are kept in the journal")
         journal, node = paths.journal_dir(settings), paths.node_id(settings)
         self._objects = ObjectBooks(engine, ObjectIndex(index_path(settings)), node)
@@ -55,6 +58,7 @@ class Recorder:
         self._holds = HoldsTeller(engine)
         self._telling = Attempts(self._outage, "telling of holds")
         self._keeper = CounterKeeper(engine, self._outage, node)
+        self._teller = StoreTeller(self._board, RedisBooks(redis_url)) if redis_url else None
         self._loaded_version: int | None = None
         self._load_due_s = 0.0
         self._publisher = Publisher(engine, paths.snapshot_path(settings))
@@ -68,8 +72,11 @@ class Recorder:
         """Until `stop`; then what lies in the journal is booked, as far as that takes no longer than 2 s."""
         publishing = threading.Thread(target=self._publish, args=(stop,), name="publisher", daemon=True)
         counting = threading.Thread(target=self._keeper.run, args=(stop,), name="counters", daemon=True)
-        publishing.start()
-        counting.start()
+        threads = [publishing, counting]
+        if self._teller is not None:
+            threads.append(threading.Thread(target=self._teller.run, args=(stop,), name="store", daemon=True))
+        for thread in threads:
+            thread.start()
         while not stop.is_set():
             if not self._bookkeeper.step():
                 stop.wait(self._bookkeeper.wait_s)
@@ -81,8 +88,8 @@ class Recorder:
         self._status_due_s = 0.0
         self._report()
         self._bookkeeper.close()
-        publishing.join(timeout=DRAIN_S)
-        counting.join(timeout=DRAIN_S)
+        for thread in threads:
+            thread.join(timeout=DRAIN_S)
 
     def _tell_holds(self) -> None:
         if self._holds.is_due() and not self._outage.problem:
