@@ -197,7 +197,8 @@ def main() -> int:
     if (lock := stand_by(settings, stop)) is not None:
         remove_leftovers(paths.journal_dir(settings))
         log.info("booking %s", paths.journal_dir(settings))
-        Recorder(engine, settings).run(stop)
+        store = settings.redis_url
+        Recorder(engine, settings, store.value if store else "").run(stop)
         os.close(lock)
     engine.dispose()
     log.info("stopped")
