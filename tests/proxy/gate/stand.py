@@ -87,7 +87,8 @@ class Stand:
             store = MemoryStore(incarnation, **self.options)
         else:
             options = {"recovery_s": 0.0, "wait_s": 1.0} | self.options
-            store = RedisStore(REDIS_URL, incarnation, namespace=self.namespace, **options)
+            make = options.pop("make", RedisStore)
+            store = make(REDIS_URL, incarnation, namespace=self.namespace, **options)
             await store.start()
         self.stores.append(store)
         self.gates.append(Gate(store, incarnation))
@@ -161,3 +162,15 @@ async def sweep(namespace: str) -> None:
     await link.within(5.0, b"EVAL", script.encode(), b"0", b"{%b}:*" % namespace.encode())
     link.close()
     await link.closed
+
+
+async def kill(store: RedisStore) -> None:
+    """As the kernel does: what was queued is never sent."""
+    store._queue.clear()
+    store._batch = []
+    assert store._work is not None
+    store._work.cancel()
+    await asyncio.gather(store._work, return_exceptions=True)
+    if store._link is not None:
+        store._link.close()
+        await store._link.closed

@@ -50,6 +50,7 @@ from token_tracker.proxy.gate.store import (
 log = logging.getLogger("token_tracker.gateway")
 
 CONNECT_S = 1.0
+SILENT_S = 10  # single lost answers are not worth a line each
 POLL_S = 0.5
 GATHER_S = 0.003
 BATCH = 100
@@ -98,6 +99,7 @@ class RedisStore:
         self._wake = asyncio.Event()
         self._changed = asyncio.Condition()
         self._work: asyncio.Task[None] | None = None
+        self._silent_until_s = 0.0
 
     async def start(self) -> None:
         """Connect, and go on in the background even if that fails. Raises WrongEvictionPolicy."""
@@ -131,7 +133,7 @@ class RedisStore:
         static = static_of(placed)
         shape = ask_shape(ask, static, self._generation, self._incarnation, self._members_most)
         try:
-            answer = decode(await link.run(self._key, b"admit", shape, self._wait_s))
+            answer = decode(await self._run(link, shape))
         except StoreUnavailable as error:
             self._note(error)
             return self._unknown(ask, placed)
@@ -150,6 +152,9 @@ class RedisStore:
                 if placed.hard:
                     return Verdict(all_waiting(placed.hard, Reason.STORE_RECOVERING))
         return away(ask, placed)
+
+    async def _run(self, link: Link, shape: bytes) -> bytes:
+        return await link.run(self._key, b"admit", shape, self._wait_s)
 
     def _unknown(self, ask: Ask, placed: Placed) -> Verdict:
         """No answer: whatever was taken is given back, unless the rules let the call go; then it is told again."""
@@ -200,7 +205,8 @@ class RedisStore:
         self._wake.set()
 
     def _note(self, error: Exception) -> None:
-        if not self.problem:
+        if not self.problem and time.monotonic() >= self._silent_until_s:
+            self._silent_until_s = time.monotonic() + SILENT_S
             log.error("the gate's store is away: %s; rules decide by their on_store_error until it is back", error)
         self.problem = str(error)
 
@@ -280,7 +286,7 @@ class RedisStore:
             self._to_tell = 0 if not self._queue else max(1, self._to_tell - count)
         self._sent += 1
         if self.problem:
-            log.warning("the gate's store is back")
+            log.info("the gate's store answers")
             self.problem = ""
         async with self._changed:
             self._changed.notify_all()
