@@ -38,7 +38,7 @@ BUDGETS = (
     budget(200_000_000, id="team", scope_type="team", scope_id="*", period="rolling_24h"),
     budget(120_000_000, id="dear", model="dear", period="hourly"),
 )
-RATES = (rate(9000), rate(150, "concurrent", ""))
+RATES = (rate(9000), rate(190, "concurrent", ""))
 
 
 class Broken(AssertionError):
@@ -78,10 +78,11 @@ class Forgetful(RedisStore):
 
 
 class Simulation:
-    """`plant`: a bug that must be found: 'short hold' (one token less) or 'crash forgiven' (its hold is given back)."""
+    """`plant`: a bug that must be found: 'short hold' (one token less) or 'crash forgiven' (its hold is given back).
+    `full_share`: of calls that cost all that was held for them."""
 
-    def __init__(self, kind: str, seed: int, *, minutes: float = 3, plant: str = "") -> None:
-        self.kind, self.plant = kind, plant
+    def __init__(self, kind: str, seed: int, *, minutes: float = 3, plant: str = "", full_share: float = 0.6) -> None:
+        self.kind, self.plant, self.full_share = kind, plant, full_share
         self.random = random.Random(seed)
         self.figures = Figures(seed)
         self.ticks = int(minutes * 60_000_000 / TICK_US)
@@ -163,7 +164,9 @@ class Simulation:
             gate.release(ask.id)
             self.figures.counts["released"] += 1
             return
-        output = verdict.output_tokens if chance.random() < 0.6 else chance.randint(0, verdict.output_tokens)
+        output = (
+            verdict.output_tokens if chance.random() < self.full_share else chance.randint(0, verdict.output_tokens)
+        )
         call = Call(gate, entry, fixed + output * TOKEN_NANO, 200 + output)
         self.bill(replace(facts, models=frozenset({model})), call)
         heapq.heappush(self.ends, (tick + chance.randint(1, 200), next(self.number), call))

@@ -10,7 +10,7 @@ from tests.proxy.gate.simulation import Broken, simulate
 
 
 def test_minutes_of_traffic_with_faults_keep_every_cap_hard(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    figures = simulate(kind, random.SystemRandom().getrandbits(32), minutes=3 if kind == "memory" else 1)
+    figures = simulate(kind, random.SystemRandom().getrandbits(32))
     with capsys.disabled():
         print(f"\n{kind}, {figures}")
     assert figures.counts["calls"] > 1000
@@ -21,4 +21,4 @@ def test_minutes_of_traffic_with_faults_keep_every_cap_hard(kind: str, capsys: p
 def test_a_planted_bug_is_found(kind: str, plant: str) -> None:
     with pytest.raises(Broken):
         for seed in range(5):
-            simulate(kind, seed, minutes=3 if kind == "memory" else 1, plant=plant)
+            simulate(kind, seed, plant=plant, full_share=1)
