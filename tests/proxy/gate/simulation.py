@@ -16,6 +16,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import uvloop
 from msgspec import structs
 
 from tests.proxy.gate.ledger import Ledger
@@ -292,7 +293,7 @@ class Simulation:
 
 
 def simulate(kind: str, seed: int, **more: Any) -> Figures:
-    return asyncio.run(Simulation(kind, seed, **more).run())
+    return uvloop.run(Simulation(kind, seed, **more).run())
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import secrets
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+import uvloop
+
 from token_tracker.domain.holds import Ask
 from token_tracker.domain.rules import BudgetRule, CallFacts, RateRule
 from token_tracker.domain.windows import NEVER_S
@@ -26,7 +28,7 @@ Result = TypeVar("Result")
 
 
 def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
-    return asyncio.run(coroutine)
+    return uvloop.run(coroutine)
 
 
 def budget(limit: int | None = 1000, **more: Any) -> BudgetRule:

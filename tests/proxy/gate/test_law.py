@@ -6,11 +6,11 @@ the bound may bring a budget above its limit; then nothing is admitted until it 
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -50,7 +50,7 @@ class Law(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = uvloop.new_event_loop()
         self.stand = Stand(self.kind)
         self.do(self.stand.add_gate())
         self.judge, self.ledger = Judge(), Ledger()

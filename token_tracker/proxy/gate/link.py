@@ -15,6 +15,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 log = logging.getLogger("token_tracker.gateway")
@@ -135,8 +136,7 @@ class Link(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
 
     def data_received(self, data: bytes) -> None:
         try:
