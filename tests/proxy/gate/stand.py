@@ -18,7 +18,8 @@ from token_tracker.proxy.gate.gate import Gate
 from token_tracker.proxy.gate.link import RedisAddress, connect
 from token_tracker.proxy.gate.memory import MemoryStore
 from token_tracker.proxy.gate.places import Rules
-from token_tracker.proxy.gate.redis import RedisBooks, RedisStore
+from token_tracker.proxy.gate.redis import RedisStore
+from token_tracker.proxy.gate.redis_books import RedisBooks
 from token_tracker.proxy.gate.store import Base, Books, CounterBucket, CounterState, Entry, Position, Verdict
 
 REDIS_URL = os.environ.get("TEST_REDIS_URL") or "redis://127.0.0.1:6379/9"

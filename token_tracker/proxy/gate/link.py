@@ -20,7 +20,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 log = logging.getLogger("token_tracker.gateway")
 
-SCRIPT = files(__package__).joinpath("gate.lua").read_bytes()
+_PARTS = sorted(files(__package__).joinpath("lua").iterdir(), key=lambda part: part.name)
+SCRIPT = b"\n".join(part.read_bytes() for part in _PARTS if part.name.endswith(".lua"))
 SCRIPT_SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest().encode()
 WAIT_S = 0.05
 STUCK_S = 1.0  # an answer that is away so long will not come on this connection
