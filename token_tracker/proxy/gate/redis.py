@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from token_tracker.domain.holds import Ask
 from token_tracker.domain.limits import LEASE_US
 from token_tracker.proxy.gate.link import (
-    SCRIPT,
+    NAMESPACE,
     WAIT_S,
     Link,
     RedisAddress,
     RedisError,
     StoreUnavailable,
     closed,
-    connect,
+    enter,
 )
 from token_tracker.proxy.gate.places import Placed, Places
 from token_tracker.proxy.gate.redis_shapes import (
@@ -57,6 +56,11 @@ QUEUED_MOST = 50_000
 RECOVERY_S = 6  # more than a heartbeat, so that every living gateway has told again what it holds
 
 
+REMOVE = b"""local found = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', 500)
+for _, key in ipairs(found[2]) do redis.call('UNLINK', key) end
+return found[1]"""
+
+
 class WrongEvictionPolicy(Exception):
     """Redis may throw counters away."""
 
@@ -72,7 +76,7 @@ class RedisStore:
         url: str,
         incarnation: str,
         *,
-        namespace: str = "token-tracker",
+        namespace: str = NAMESPACE,
         recovery_s: float = RECOVERY_S,
         members_most: int = MEMBERS_MOST,
         wait_s: float = WAIT_S,
@@ -173,6 +177,9 @@ class RedisStore:
         self._leases.pop(call_id, None)
         self._queue_up({"kind": "free", "incarnation": incarnation, "id": call_id})
 
+    def recovered(self) -> None:
+        """Redis itself knows when it has been told everything."""
+
     def renew(self, call_ids: Iterable[str], now_us: int) -> None:
         for call_id in call_ids:
             if counters := self._leases.get(call_id):
@@ -226,24 +233,30 @@ class RedisStore:
 
     async def _connect(self) -> None:
         self._link = None
-        link, information = await connect(self._address, CONNECT_S)
-        policy = information.get("maxmemory_policy", "noeviction")
+        session = await enter(self._address, self._key, CONNECT_S)
+        policy = session.information.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
-            link.close()
+            session.link.close()
             raise WrongEvictionPolicy(
                 f"Redis has maxmemory-policy {policy}: under pressure it would throw budgets' counters away. Set "
                 "'maxmemory-policy noeviction' (CONFIG SET and redis.conf), or give Token Tracker a Redis of its own."
             )
-        try:
-            await link.within(CONNECT_S, b"SCRIPT", b"LOAD", SCRIPT)
-            found = encode({"run": information.get("run_id", ""), "new_id": secrets.token_hex(6)})
-            generation, _, _ = decode(await link.run(self._key, b"generation", found, CONNECT_S))
-        except (RedisError, StoreUnavailable) as error:
-            link.close()
-            raise StoreUnavailable(str(error)) from error
-        self._link = link
-        if generation != self._generation:
-            self._begin(generation)
+        self._link = session.link
+        if session.generation != self._generation:
+            self._begin(session.generation)
+        if session.replaced:
+            await self._remove(session.link, session.replaced)
+
+    async def _remove(self, link: Link, generation: str) -> None:
+        """The keys of a state that counts no more."""
+        pattern, cursor = self._key[:-1] + generation.encode() + b":*", b"0"
+        while True:
+            try:
+                cursor = cast(bytes, await link.within(CONNECT_S, b"EVAL", REMOVE, b"1", self._key, cursor, pattern))
+            except RedisError as error:
+                raise StoreUnavailable(str(error)) from error
+            if cursor == b"0":
+                return
 
     def _begin(self, generation: str) -> None:
         """The server knows nothing of ours: all entries are told again, and what was queued is among them."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
-
-from token_tracker.proxy.gate.link import Link, RedisAddress, closed, connect
-from token_tracker.proxy.gate.redis_shapes import books_shape, decode, encode
+from token_tracker.proxy.gate.link import NAMESPACE, Link, RedisAddress, closed, enter
+from token_tracker.proxy.gate.redis_shapes import books_shape, decode
 from token_tracker.proxy.gate.store import Books
 
 CONNECT_S = 1.0
-NAMESPACE = "token-tracker"
 
 
 class RedisBooks:
@@ -25,11 +22,10 @@ class RedisBooks:
         """`is_complete`: the bases are all there are, and dead workers' journals are booked. False: the server has lost
         its state (or was never told), so all must be sent: again with `is_complete`. Raises StoreUnavailable."""
         if self._link is None or not self._link.is_open:
-            self._link, information = await connect(self._address, CONNECT_S)
-            found = encode({"run": information.get("run_id", ""), "new_id": secrets.token_hex(6)})
-            generation, _, _ = decode(await self._link.run(self._key, b"generation", found, CONNECT_S))
-            if generation != self._generation:
-                self._generation = generation
+            session = await enter(self._address, self._key, CONNECT_S)
+            self._link = session.link
+            if session.generation != self._generation:
+                self._generation = session.generation
                 if not is_complete:
                     return False
         shape = books_shape(books, self._generation, now_s, is_complete)
