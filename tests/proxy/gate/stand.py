@@ -9,6 +9,8 @@ import secrets
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+import uvloop
+
 from token_tracker.domain.holds import Ask
 from token_tracker.domain.rules import BudgetRule, CallFacts, RateRule
 from token_tracker.domain.windows import NEVER_S
@@ -16,7 +18,8 @@ from token_tracker.proxy.gate.gate import Gate
 from token_tracker.proxy.gate.link import RedisAddress, connect
 from token_tracker.proxy.gate.memory import MemoryStore
 from token_tracker.proxy.gate.places import Rules
-from token_tracker.proxy.gate.redis import RedisBooks, RedisStore
+from token_tracker.proxy.gate.redis import RedisStore
+from token_tracker.proxy.gate.redis_books import RedisBooks
 from token_tracker.proxy.gate.store import Base, Books, CounterBucket, CounterState, Entry, Position, Verdict
 
 REDIS_URL = os.environ.get("TEST_REDIS_URL") or "redis://127.0.0.1:6379/9"
@@ -26,7 +29,7 @@ Result = TypeVar("Result")
 
 
 def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
-    return asyncio.run(coroutine)
+    return uvloop.run(coroutine)
 
 
 def budget(limit: int | None = 1000, **more: Any) -> BudgetRule:
@@ -87,7 +90,8 @@ class Stand:
             store = MemoryStore(incarnation, **self.options)
         else:
             options = {"recovery_s": 0.0, "wait_s": 1.0} | self.options
-            store = RedisStore(REDIS_URL, incarnation, namespace=self.namespace, **options)
+            make = options.pop("make", RedisStore)
+            store = make(REDIS_URL, incarnation, namespace=self.namespace, **options)
             await store.start()
         self.stores.append(store)
         self.gates.append(Gate(store, incarnation))
@@ -161,3 +165,15 @@ async def sweep(namespace: str) -> None:
     await link.within(5.0, b"EVAL", script.encode(), b"0", b"{%b}:*" % namespace.encode())
     link.close()
     await link.closed
+
+
+async def kill(store: RedisStore) -> None:
+    """As the kernel does: what was queued is never sent."""
+    store._queue.clear()
+    store._batch = []
+    assert store._work is not None
+    store._work.cancel()
+    await asyncio.gather(store._work, return_exceptions=True)
+    if store._link is not None:
+        store._link.close()
+        await store._link.closed

@@ -6,11 +6,11 @@ the bound may bring a budget above its limit; then nothing is admitted until it 
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 
 from tests.proxy.gate.judge import DAY_US, HOUR_US, Counted, Judge
 from tests.proxy.gate.ledger import Ledger
-from tests.proxy.gate.stand import NOON_US, Stand, budget
+from tests.proxy.gate.stand import NOON_US, Stand, budget, kill
 from token_tracker.domain.holds import Ask
 from token_tracker.domain.rules import BudgetRule, CallFacts
 from token_tracker.domain.windows import NEVER_S, first_bucket
@@ -50,7 +50,7 @@ class Law(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = uvloop.new_event_loop()
         self.stand = Stand(self.kind)
         self.do(self.stand.add_gate())
         self.judge, self.ledger = Judge(), Ledger()
@@ -312,18 +312,6 @@ class Law(RuleBasedStateMachine):
             assert state.counted >= spent + held + unproven, f"{name} counts too little"
             if not self.is_in_motion():
                 assert (state.spent, state.held, state.unproven) == (spent, held, unproven), name
-
-
-async def kill(store: RedisStore) -> None:
-    """As the kernel does: what was queued is never sent."""
-    store._queue.clear()
-    store._batch = []
-    assert store._work is not None
-    store._work.cancel()
-    await asyncio.gather(store._work, return_exceptions=True)
-    if store._link is not None:
-        store._link.close()
-        await store._link.closed
 
 
 @pytest.mark.timeout(300)

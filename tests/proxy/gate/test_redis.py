@@ -33,9 +33,10 @@ class Server:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        with socket.socket() as free:
+        with socket.socket() as free, socket.socket() as second:
             free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+            second.bind(("127.0.0.1", 0))
+            self.port, self.bus_port = free.getsockname()[1], second.getsockname()[1]
         self.process: subprocess.Popen[bytes] | None = None
         self.url = f"redis://127.0.0.1:{self.port}/3"
 
@@ -132,6 +133,10 @@ def test_another_server_behind_the_same_address_counts_as_a_loss_even_with_the_k
             await until(stand.gate, Reason.STORE_RECOVERING)
             await stand.books(ready=frozenset({"b"}), is_complete=True)
             assert (await stand.state()).held == 300
+            link, _ = await connect(RedisAddress.parse(server.url), 1.0)
+            count = await link.within(1.0, b"EVAL", b"return #redis.call('KEYS', '*:c:*')", b"0")
+            link.close()
+            assert count == 1, "what counts no more is gone"
 
     run(scenario())
 
@@ -292,3 +297,37 @@ def test_nothing_of_a_test_stays_on_the_shared_server(redis_url: str) -> None:
         await stands.sweep(stand.namespace)
 
     run(scenario())
+
+
+def test_in_a_cluster_the_gate_finds_the_node_that_has_its_keys(server: Server, tmp_path: Path) -> None:
+    other = Server(tmp_path / "other")
+    other.directory.mkdir()
+
+    async def scenario() -> None:
+        server.stop()
+        for each in (server, other):
+            each.start("--cluster-enabled", "yes", "--cluster-port", str(each.bus_port))
+        url = f"redis://127.0.0.1:{server.port}"
+        owner, _ = await connect(RedisAddress.parse(f"redis://127.0.0.1:{other.port}"), 1.0)
+        await owner.within(1.0, b"CLUSTER", b"ADDSLOTSRANGE", b"0", b"16383")
+        link, _ = await connect(RedisAddress.parse(url), 1.0)
+        await link.within(1.0, b"CLUSTER", b"MEET", b"127.0.0.1", b"%d" % other.port, b"%d" % other.bus_port)
+        give_up_s = time.monotonic() + 20
+        while b"cluster_state:ok" not in (await link.within(1.0, b"CLUSTER", b"INFO") or b""):  # type: ignore[operator]
+            assert time.monotonic() < give_up_s
+            await asyncio.sleep(0.05)
+        stands.REDIS_URL = url
+        stand = Stand("redis")
+        await stand.add_gate()
+        await stand.rules(budget(1000), rate(5))
+        assert (await stand.ask(1000)).is_admitted
+        assert not (await stand.ask(1)).is_admitted
+        await stand.stores[0].close()
+        await stand.redis_books.close()
+        for each_link in (owner, link):
+            each_link.close()
+
+    try:
+        run(scenario())
+    finally:
+        other.stop()

@@ -71,8 +71,17 @@ class Gate:
         if rules.budgets != had_budgets:
             self.place_again()
 
+    def resume(self, books: Books, entries: Iterable[Entry]) -> None:
+        """Begin where the workers before ended, for a store that dies with its worker: until then hard budgets refuse.
+
+        `entries`: what the journal holds beyond the positions in `books`: ends, and calls that were left open.
+        """
+        self.take_books(books)
+        self.restore(entries)
+        self._store.recovered()
+
     def restore(self, entries: Iterable[Entry]) -> None:
-        """What the journal holds and the books do not: ends, and calls that a dead incarnation left open."""
+        """Count these, too: of other incarnations, or of this one."""
         for entry in entries:
             if entry.id not in self._entries:
                 self._entries[entry.id] = entry

@@ -10,20 +10,30 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import re
+import secrets
 import ssl
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
+from typing import cast
 from urllib.parse import parse_qs, unquote, urlsplit
+
+import msgspec
 
 log = logging.getLogger("token_tracker.gateway")
 
-SCRIPT = files(__package__).joinpath("gate.lua").read_bytes()
+_PARTS = sorted(files(__package__).joinpath("lua").iterdir(), key=lambda part: part.name)
+SCRIPT = b"\n".join(part.read_bytes() for part in _PARTS if part.name.endswith(".lua"))
 SCRIPT_SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest().encode()
+NAMESPACE = "token-tracker"  # the hash tag of all keys
 WAIT_S = 0.05
 STUCK_S = 1.0  # an answer that is away so long will not come on this connection
 Value = bytes | int | None
+_ELSEWHERE = ("MOVED", "READONLY", "MASTERDOWN")  # another server has the keys now
+_MOVES_MOST = 3
+_MOVED = re.compile(r"MOVED \d+ (\S*):(\d+)")
 
 
 class StoreUnavailable(Exception):
@@ -135,8 +145,7 @@ class Link(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -197,6 +206,8 @@ class Link(asyncio.Protocol):
             answer = await self.within(wait_s, b"EVALSHA", SCRIPT_SHA, b"1", key, name, arguments)
         except RedisError as error:
             if not str(error).startswith("NOSCRIPT"):
+                if str(error).startswith(_ELSEWHERE):
+                    self.close()
                 raise StoreUnavailable(f"Redis refused: {error}") from error
             try:
                 answer = await self.within(wait_s, b"EVAL", SCRIPT, b"1", key, name, arguments)
@@ -234,6 +245,37 @@ async def connect(address: RedisAddress, wait_s: float) -> tuple[Link, dict[str,
     assert isinstance(information, bytes)
     lines = information.decode(errors="replace").splitlines()
     return link, dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A connection to the server that holds the keys, and the generation of its state. `replaced`: the generation that
+    was lost, where this session has just begun a new one; else ''."""
+
+    link: Link
+    information: dict[str, str]
+    generation: str
+    replaced: str
+
+
+async def enter(address: RedisAddress, key: bytes, wait_s: float) -> Session:
+    """Connect, in a cluster to the node that has `key`, and find out whether the server is still the one that was told
+    everything. Raises StoreUnavailable."""
+    for _ in range(_MOVES_MOST):
+        link, information = await connect(address, wait_s)
+        found = msgspec.msgpack.encode({"run": information.get("run_id", ""), "new_id": secrets.token_hex(6)})
+        try:
+            await link.within(wait_s, b"SCRIPT", b"LOAD", SCRIPT)
+            answer = await link.run(key, b"generation", found, wait_s)
+        except (RedisError, StoreUnavailable) as error:
+            link.close()
+            if (moved := _MOVED.search(str(error))) is None:
+                raise StoreUnavailable(str(error)) from error
+            address = replace(address, host=moved[1] or address.host, port=int(moved[2]), path="")
+            continue
+        generation, _, replaced = msgspec.msgpack.decode(answer)
+        return Session(link, information, generation, replaced)
+    raise StoreUnavailable("the nodes of the Redis cluster name each other for the gate's keys")
 
 
 async def closed(link: Link) -> None:

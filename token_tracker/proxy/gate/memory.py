@@ -7,10 +7,10 @@ from heapq import heappop, heappush
 
 from token_tracker.domain.holds import Ask, fits, grant, is_past_downgrade
 from token_tracker.domain.limits import LEASE_RETRY_S, SlidingWindow
-from token_tracker.domain.rules import BudgetRule, RateRule
-from token_tracker.proxy.gate.cells import Amounts, Cell, Cells
+from token_tracker.proxy.gate.cells import Cell, Cells
 from token_tracker.proxy.gate.memory_rates import Leases, Rates
-from token_tracker.proxy.gate.places import BudgetPlace, Placed, Places
+from token_tracker.proxy.gate.memory_resolved import Resolved, resolve
+from token_tracker.proxy.gate.places import Placed, Places
 from token_tracker.proxy.gate.refusals import all_waiting, building, judged, no_room, rate_states, refused_by_rate
 from token_tracker.proxy.gate.store import (
     END,
@@ -27,36 +27,6 @@ from token_tracker.proxy.gate.store import (
 
 _Counted = tuple[int, int, int]  # spent, held, unproven
 NOTHING: _Counted = (0, 0, 0)
-
-
-class Resolved:
-    """The counters behind a `Placed`, ready for the hot path."""
-
-    __slots__ = (
-        "adding",
-        "budgets",
-        "cells",
-        "downgrades",
-        "epoch",
-        "full",
-        "hard",
-        "is_open",
-        "leases",
-        "rates",
-        "soft",
-    )
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-        self.is_open = True  # no rule refuses whatever the numbers are
-        self.budgets: list[tuple[BudgetPlace, Amounts | None]] = []  # None: no room for one more member
-        self.hard: tuple[list[tuple[Amounts, int]], list[tuple[Amounts, int]]] = ([], [])  # by measure: with its limit
-        self.soft: list[tuple[Amounts, int]] = []
-        self.downgrades: list[tuple[Amounts, int, BudgetRule]] = []
-        self.cells: tuple[list[Cell], list[Cell]] = ([], [])
-        self.adding: tuple[list[Amounts], list[Amounts]] = ([], [])  # cells and the sums over them
-        self.rates: list[tuple[SlidingWindow, RateRule, bool]] = []  # and whether tokens count
-        self.leases: list[tuple[Leases, int]] = []
 
 
 class Held:
@@ -169,41 +139,12 @@ class MemoryStore:
 
     def _resolve(self, placed: Placed, now_us: int) -> Resolved:
         """Find the counters; done again only when the window, the rules or what is ready have changed."""
-        resolved = Resolved(0)
-        for budget in (*placed.hard, *placed.soft):
-            total = self._cells.window(budget)
-            resolved.budgets.append((budget, total))
-            if total is None:
-                resolved.is_open = False
-            else:
-                self._resolve_budget(resolved, budget, total)
-        for rate in placed.rates:
-            found = self._rates.find(rate, now_us)
-            if found is None:
-                resolved.is_open = False
-            elif isinstance(found, Leases):
-                resolved.leases.append((found, rate.rule.limit))
-            else:
-                resolved.rates.append((found, rate.rule, rate.rule.unit == "tokens"))
+        resolved = resolve(placed, self._cells, self._rates, now_us)
         if placed.hard and (self._is_recovering or building(placed, self._ready)):
             resolved.is_open = False
         resolved.epoch = self._epoch
         placed.resolved = resolved
         return resolved
-
-    def _resolve_budget(self, resolved: Resolved, budget: BudgetPlace, total: Amounts) -> None:
-        place, rule = budget.place, budget.rule
-        cell = self._cells.cell(place.counter, place.bucket, place.leaves_at_s)
-        resolved.cells[place.measure].append(cell)
-        resolved.adding[place.measure].append(cell)
-        if total is not cell:
-            resolved.adding[place.measure].append(total)
-        if rule.enforcement == "hard":
-            resolved.hard[place.measure].append((total, budget.limit))
-        else:
-            resolved.soft.append((total, budget.limit))
-        if rule.action == "downgrade":
-            resolved.downgrades.append((total, budget.limit, rule))
 
     def _judge(self, ask: Ask, placed: Placed, resolved: Resolved) -> Verdict | None:
         """What the rules say; None if, looked at closely, none refuses."""

@@ -5,29 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from token_tracker.domain.holds import Ask
 from token_tracker.domain.limits import LEASE_US
 from token_tracker.proxy.gate.link import (
-    SCRIPT,
+    NAMESPACE,
     WAIT_S,
     Link,
     RedisAddress,
     RedisError,
     StoreUnavailable,
     closed,
-    connect,
+    enter,
 )
 from token_tracker.proxy.gate.places import Placed, Places
 from token_tracker.proxy.gate.redis_shapes import (
     admitted,
     ask_shape,
-    books_shape,
     decode,
     encode,
     place_operation,
@@ -50,11 +48,17 @@ from token_tracker.proxy.gate.store import (
 log = logging.getLogger("token_tracker.gateway")
 
 CONNECT_S = 1.0
+SILENT_S = 10  # single lost answers are not worth a line each
 POLL_S = 0.5
 GATHER_S = 0.003
 BATCH = 100
 QUEUED_MOST = 50_000
 RECOVERY_S = 6  # more than a heartbeat, so that every living gateway has told again what it holds
+
+
+REMOVE = b"""local found = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', 500)
+for _, key in ipairs(found[2]) do redis.call('UNLINK', key) end
+return found[1]"""
 
 
 class WrongEvictionPolicy(Exception):
@@ -72,7 +76,7 @@ class RedisStore:
         url: str,
         incarnation: str,
         *,
-        namespace: str = "token-tracker",
+        namespace: str = NAMESPACE,
         recovery_s: float = RECOVERY_S,
         members_most: int = MEMBERS_MOST,
         wait_s: float = WAIT_S,
@@ -98,6 +102,7 @@ class RedisStore:
         self._wake = asyncio.Event()
         self._changed = asyncio.Condition()
         self._work: asyncio.Task[None] | None = None
+        self._silent_until_s = 0.0
 
     async def start(self) -> None:
         """Connect, and go on in the background even if that fails. Raises WrongEvictionPolicy."""
@@ -131,7 +136,7 @@ class RedisStore:
         static = static_of(placed)
         shape = ask_shape(ask, static, self._generation, self._incarnation, self._members_most)
         try:
-            answer = decode(await link.run(self._key, b"admit", shape, self._wait_s))
+            answer = decode(await self._run(link, shape))
         except StoreUnavailable as error:
             self._note(error)
             return self._unknown(ask, placed)
@@ -151,6 +156,9 @@ class RedisStore:
                     return Verdict(all_waiting(placed.hard, Reason.STORE_RECOVERING))
         return away(ask, placed)
 
+    async def _run(self, link: Link, shape: bytes) -> bytes:
+        return await link.run(self._key, b"admit", shape, self._wait_s)
+
     def _unknown(self, ask: Ask, placed: Placed) -> Verdict:
         """No answer: whatever was taken is given back, unless the rules let the call go; then it is told again."""
         verdict = away(ask, placed)
@@ -168,6 +176,9 @@ class RedisStore:
     def free(self, call_id: str, incarnation: str) -> None:
         self._leases.pop(call_id, None)
         self._queue_up({"kind": "free", "incarnation": incarnation, "id": call_id})
+
+    def recovered(self) -> None:
+        """Redis itself knows when it has been told everything."""
 
     def renew(self, call_ids: Iterable[str], now_us: int) -> None:
         for call_id in call_ids:
@@ -200,7 +211,8 @@ class RedisStore:
         self._wake.set()
 
     def _note(self, error: Exception) -> None:
-        if not self.problem:
+        if not self.problem and time.monotonic() >= self._silent_until_s:
+            self._silent_until_s = time.monotonic() + SILENT_S
             log.error("the gate's store is away: %s; rules decide by their on_store_error until it is back", error)
         self.problem = str(error)
 
@@ -221,24 +233,30 @@ class RedisStore:
 
     async def _connect(self) -> None:
         self._link = None
-        link, information = await connect(self._address, CONNECT_S)
-        policy = information.get("maxmemory_policy", "noeviction")
+        session = await enter(self._address, self._key, CONNECT_S)
+        policy = session.information.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
-            link.close()
+            session.link.close()
             raise WrongEvictionPolicy(
                 f"Redis has maxmemory-policy {policy}: under pressure it would throw budgets' counters away. Set "
                 "'maxmemory-policy noeviction' (CONFIG SET and redis.conf), or give Token Tracker a Redis of its own."
             )
-        try:
-            await link.within(CONNECT_S, b"SCRIPT", b"LOAD", SCRIPT)
-            found = encode({"run": information.get("run_id", ""), "new_id": secrets.token_hex(6)})
-            generation, _, _ = decode(await link.run(self._key, b"generation", found, CONNECT_S))
-        except (RedisError, StoreUnavailable) as error:
-            link.close()
-            raise StoreUnavailable(str(error)) from error
-        self._link = link
-        if generation != self._generation:
-            self._begin(generation)
+        self._link = session.link
+        if session.generation != self._generation:
+            self._begin(session.generation)
+        if session.replaced:
+            await self._remove(session.link, session.replaced)
+
+    async def _remove(self, link: Link, generation: str) -> None:
+        """The keys of a state that counts no more."""
+        pattern, cursor = self._key[:-1] + generation.encode() + b":*", b"0"
+        while True:
+            try:
+                cursor = cast(bytes, await link.within(CONNECT_S, b"EVAL", REMOVE, b"1", self._key, cursor, pattern))
+            except RedisError as error:
+                raise StoreUnavailable(str(error)) from error
+            if cursor == b"0":
+                return
 
     def _begin(self, generation: str) -> None:
         """The server knows nothing of ours: all entries are told again, and what was queued is among them."""
@@ -280,7 +298,7 @@ class RedisStore:
             self._to_tell = 0 if not self._queue else max(1, self._to_tell - count)
         self._sent += 1
         if self.problem:
-            log.warning("the gate's store is back")
+            log.info("the gate's store answers")
             self.problem = ""
         async with self._changed:
             self._changed.notify_all()
@@ -296,36 +314,3 @@ class RedisStore:
                 "operations": self._batch,
             }
         )
-
-
-class RedisBooks:
-    """How the recorder tells Redis what the ledger holds. One user at a time."""
-
-    def __init__(self, url: str, *, namespace: str = "token-tracker") -> None:
-        self._address = RedisAddress.parse(url)
-        self._key = b"{%b}:g" % namespace.encode()
-        self._link: Link | None = None
-        self._generation = ""
-
-    async def send(self, books: Books, now_s: int, is_complete: bool) -> bool:
-        """`is_complete`: the bases are all there are, and dead workers' journals are booked. False: the server has lost
-        its state (or was never told), so all must be sent: again with `is_complete`. Raises StoreUnavailable."""
-        if self._link is None or not self._link.is_open:
-            self._link, information = await connect(self._address, CONNECT_S)
-            found = encode({"run": information.get("run_id", ""), "new_id": secrets.token_hex(6)})
-            generation, _, _ = decode(await self._link.run(self._key, b"generation", found, CONNECT_S))
-            if generation != self._generation:
-                self._generation = generation
-                if not is_complete:
-                    return False
-        shape = books_shape(books, self._generation, now_s, is_complete)
-        answer = decode(await self._link.run(self._key, b"books", shape, CONNECT_S))
-        if answer[0] == "lost":
-            self._link.close()
-            self._link = None
-            return False
-        return True
-
-    async def close(self) -> None:
-        if self._link is not None:
-            await closed(self._link)

@@ -182,6 +182,10 @@ class Store(Protocol):
 
     def take_books(self, books: Books) -> None: ...
 
+    def recovered(self) -> None:
+        """Books and journal have been taken: hard budgets may admit. Redis decides that itself."""
+        ...
+
     def renew(self, call_ids: Iterable[str], now_us: int) -> None:
         """These calls are still in flight: their concurrency leases live on."""
         ...
