@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
 from sqlalchemy import Table, select, text
@@ -25,6 +26,18 @@ KEPT = timedelta(hours=48)  # a bucket is kept so long after it left its window;
 MOST = 2**62  # nothing that a row says may grow beyond what 64 bits hold
 _LOCK = 0x74745F626F6F6B  # 'tt_book': PostgreSQL's advisory lock between booking and what must not meet it
 _STATES = cast(Table, CounterState.__table__)
+_REMEMBERED = 10_000
+_LOOKED_AT = {
+    "global": (),
+    "key": ("key_id",),
+    "user": ("user_id",),
+    "team": ("team_id",),
+    "provider": ("provider",),
+    "agent": ("agent",),
+    "tag": ("tags",),
+    "session": ("session_id",),
+    "end_user": ("end_user",),
+}
 _KEYS = ("budget_id", "measure", "member", "bucket")
 
 
@@ -63,6 +76,7 @@ class CountingRules:
         self.budgets: tuple[BudgetRule, ...] = ()
         self.book: RuleBook[BudgetRule] = RuleBook()
         self._version: int | None = None
+        self._matching = Matching(self.budgets)
 
     def refresh(self, session: Session) -> bool:
         """Whether they were read again."""
@@ -71,8 +85,55 @@ class CountingRules:
             return False
         self.budgets = load_budgets(session)
         self.book = RuleBook.of(self.budgets)
+        self._matching = Matching(self.budgets)
         self._version = version
         return True
+
+    def amounts(self, rows: Sequence[Mapping[str, Any]]) -> dict[CounterPlace, list[int]]:
+        """[spent, unproven] of ledger rows, by column names, in each place that counts them."""
+        return self._matching.amounts(rows)
+
+
+class Matching:
+    """Which budgets count a row, found once for all rows that are alike in what the budgets look at."""
+
+    def __init__(self, budgets: Sequence[BudgetRule]) -> None:
+        self._book = RuleBook.of(budgets)
+        looked_at = {column for rule in budgets for column in _LOOKED_AT[rule.scope_type]}
+        if any(rule.model for rule in budgets):
+            looked_at |= {"requested_model", "model_group", "model"}
+        self._alike = itemgetter(*sorted(looked_at or {"lane"}))
+        self._known: dict[Any, tuple[tuple[BudgetRule, str], ...]] = {}
+
+    def of(self, row: Mapping[str, Any]) -> tuple[tuple[BudgetRule, str], ...]:
+        """Each rule with the member whose counter it is."""
+        alike = self._alike(row)
+        known = self._known.get(alike)
+        if known is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            known = tuple(each for each in self._book.matching(facts_of(row)) if is_member(*each))
+            self._known[alike] = known
+        return known
+
+    def amounts(self, rows: Sequence[Mapping[str, Any]]) -> dict[CounterPlace, list[int]]:
+        amounts: dict[CounterPlace, list[int]] = {}
+        for row in rows:
+            matching = self.of(row)
+            if not matching:
+                continue
+            at_us = microseconds(row["timestamp"])
+            for rule, member in matching:
+                if rule.period == "total" and at_us < rule.starts_at_us:
+                    continue
+                bucket = bucket_of(rule.period, rule.timezone, at_us, rule.starts_at_us)
+                if rule.limit_nano_usd is not None:
+                    place = CounterPlace(rule.id, "usd", member, bucket)
+                    _add(amounts, place, row["cost_nano_usd"] or 0, row["unproven_nano_usd"])
+                if rule.limit_tokens is not None:
+                    tokens = sum(row[name] for name in TOKEN_CLASSES)
+                    _add(amounts, CounterPlace(rule.id, "tokens", member, bucket), tokens, row["unproven_tokens"])
+        return amounts
 
 
 def lock_shared(session: Session) -> None:
@@ -108,7 +169,7 @@ def facts_of(row: Mapping[str, Any]) -> CallFacts:
 
 def count(session: Session, rules: CountingRules, rows: Sequence[Mapping[str, Any]], *, at: datetime) -> Changed:
     """Add new ledger rows to the counters of every budget that counts them; what stands there now."""
-    return add(session, _amounts(rules.book, rows), budgets=rules.budgets, at=at) if rules.budgets else {}
+    return add(session, rules.amounts(rows), budgets=rules.budgets, at=at) if rules.budgets else {}
 
 
 def add(
@@ -161,29 +222,6 @@ class _Leaving:
             known = leaves_at_s(rule.period, rule.timezone, bucket) if rule else 0
             self._known[budget_id, bucket] = known
         return known
-
-
-def amounts_of_rows(budgets: Sequence[BudgetRule], rows: Sequence[Mapping[str, Any]]) -> dict[CounterPlace, list[int]]:
-    """[spent, unproven] of ledger rows, by column names, in each place that counts them."""
-    return _amounts(RuleBook.of(budgets), rows)
-
-
-def _amounts(book: RuleBook[BudgetRule], rows: Sequence[Mapping[str, Any]]) -> dict[CounterPlace, list[int]]:
-    amounts: dict[CounterPlace, list[int]] = {}
-    for row in rows:
-        facts = facts_of(row)
-        at_us = microseconds(row["timestamp"])
-        for rule, member in book.matching(facts):
-            if not is_member(rule, member) or (rule.period == "total" and at_us < rule.starts_at_us):
-                continue
-            bucket = bucket_of(rule.period, rule.timezone, at_us, rule.starts_at_us)
-            if rule.limit_nano_usd is not None:
-                place = CounterPlace(rule.id, "usd", member, bucket)
-                _add(amounts, place, row["cost_nano_usd"] or 0, row["unproven_nano_usd"])
-            if rule.limit_tokens is not None:
-                tokens = sum(row[name] for name in TOKEN_CLASSES)
-                _add(amounts, CounterPlace(rule.id, "tokens", member, bucket), tokens, row["unproven_tokens"])
-    return amounts
 
 
 def is_member(rule: BudgetRule, member: str) -> bool:

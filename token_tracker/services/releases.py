@@ -99,7 +99,7 @@ def _release(
     session.add_all(UnprovenRelease(budget_id=rule.id, usage_id=row["id"], **fields) for row in rows)
     session.flush()
     amounts = {
-        place: (0, -unproven) for place, (_, unproven) in counters.amounts_of_rows([rule], rows).items() if unproven
+        place: (0, -unproven) for place, (_, unproven) in counters.Matching([rule]).amounts(rows).items() if unproven
     }
     counters.add(session, amounts, budgets=[rule], at=at)
 
