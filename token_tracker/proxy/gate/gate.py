@@ -1,0 +1,108 @@
+"""The gate of one gateway worker: admits calls under the current rules, and keeps what the ledger does not know yet.
+
+It remembers an entry of each call that a rule counts until the call is booked, so that a new rule, or a store that lost
+its state, can be told again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from token_tracker.domain.holds import Ask
+from token_tracker.domain.rules import CallFacts
+from token_tracker.proxy.gate.places import Demands, Places, Rules
+from token_tracker.proxy.gate.store import Books, Entry, Store, Verdict
+
+NO_RULES = Rules()
+
+
+class Gate:
+    """`admit`, then exactly one of `settle` (its end record is in the journal) and `release` (it provably never left).
+
+    For a call that no rule counts (`demands` is empty) nothing of this need be called.
+    """
+
+    def __init__(self, store: Store, incarnation: str) -> None:
+        self.rules = NO_RULES
+        self._store, self._incarnation = store, incarnation
+        self._entries: dict[str, Entry] = {}
+        self._ended: deque[str] = deque()  # in the order of their ends, which is nearly that of their booking
+
+    def demands(self, facts: CallFacts) -> Demands:
+        """The rules that count a call. `facts`: all that it may reach, fallbacks included."""
+        return self.rules.demands(facts)
+
+    async def admit(self, ask: Ask, demands: Demands) -> Verdict:
+        """`demands`: of `ask.facts`. Refused or to be downgraded, nothing has changed."""
+        if not demands:
+            return Verdict(output_tokens=ask.output_max)
+        verdict = await self._store.admit(ask, demands.placed(ask.now_us))
+        if not verdict.refused and verdict.downgrade is None:
+            self._entries[ask.id] = Entry(
+                ask.id,
+                self._incarnation,
+                ask.now_us,
+                ask.facts,
+                ask.usd(verdict.output_tokens),
+                ask.tokens(verdict.output_tokens),
+            )
+        return verdict
+
+    def settle(self, entry: Entry) -> None:
+        """The call has ended, as `entry` says: with the facts and amounts of its row, and the end record's position. An
+        end that comes later replaces it."""
+        places = self._places(entry)
+        if entry.id not in self._entries and not places:
+            return
+        if entry.id not in self._entries or self._entries[entry.id].is_live:
+            self._ended.append(entry.id)
+        self._entries[entry.id] = entry
+        self._store.place([(entry, places)])
+
+    def release(self, call_id: str) -> None:
+        entry = self._entries.get(call_id)
+        if entry is not None and entry.is_live:
+            del self._entries[call_id]
+            self._store.free(call_id, entry.incarnation)
+
+    def set_rules(self, rules: Rules) -> None:
+        """From now on these apply; calls that are not booked yet count in new budgets, too."""
+        had_budgets, self.rules = self.rules.budgets, rules
+        if rules.budgets != had_budgets:
+            self.place_again()
+
+    def restore(self, entries: Iterable[Entry]) -> None:
+        """What the journal holds and the books do not: ends, and calls that a dead incarnation left open."""
+        for entry in entries:
+            if entry.id not in self._entries:
+                self._entries[entry.id] = entry
+                if not entry.is_live:
+                    self._ended.append(entry.id)
+        self.place_again()
+
+    def place_again(self) -> None:
+        self._store.place([(entry, self._places(entry)) for entry in self._entries.values()])
+
+    def take_books(self, books: Books) -> None:
+        """What the ledger holds now; for a store that is not told by the recorder itself."""
+        self._store.take_books(books)
+        self._forget_booked()
+
+    def heartbeat(self, now_us: int) -> None:
+        """Each 5 s: the leases of calls in flight live on."""
+        self._store.renew([each.id for each in self._entries.values() if each.is_live], now_us)
+        self._forget_booked()
+
+    def _forget_booked(self) -> None:
+        while self._ended:
+            entry = self._entries.get(self._ended[0])
+            if entry is not None and not self._is_booked(entry):
+                return
+            self._entries.pop(self._ended.popleft(), None)
+
+    def _is_booked(self, entry: Entry) -> bool:
+        return entry.position is not None and entry.position <= self._store.booked(entry.incarnation)
+
+    def _places(self, entry: Entry) -> Places:
+        return self.rules.demands(entry.facts).places(entry.admitted_us)
