@@ -48,6 +48,7 @@ def create(call: Call, body: KeyCreate) -> NewKey:
         _check_reach(call, session, user, body.team)
         _check_permissions(call, body.permissions, [])
         key, text = keys.create(session, user=user, team=body.team, created_by=call.caller.user, at=call.at, **fields)
+        call.record(session, "key.create", key.id, after=key_shown(key))
     return new_key_shown(key, text)
 
 
@@ -62,9 +63,12 @@ def change(call: Call, key_id: str, body: KeyChange) -> Key:
         changes["agent"] = changes["agent"] or ""
     with transaction(call.engine) as session:
         known = keys.get(session, key_id=key_id, scope=call.scope)
-        call.expect(key_shown(known))
+        before = key_shown(known)
+        call.expect(before)
         _check_permissions(call, changes.get("permissions", []), known.permissions)
-        return key_shown(keys.update(session, key_id=key_id, at=call.at, scope=call.scope, **changes))
+        after = key_shown(keys.update(session, key_id=key_id, at=call.at, scope=call.scope, **changes))
+        call.record(session, "key.update", key_id, before=before, after=after)
+        return after
 
 
 def rotate(call: Call, key_id: str, body: KeyRotate) -> NewKey:
@@ -77,12 +81,15 @@ def rotate(call: Call, key_id: str, body: KeyRotate) -> NewKey:
             at=call.at,
             scope=call.scope,
         )
+        call.record(session, "key.rotate", key_id, after=key_shown(key))
     return new_key_shown(key, text)
 
 
 def revoke(call: Call, key_id: str) -> None:
     with transaction(call.engine) as session:
-        keys.revoke(session, key_id=key_id, at=call.at, scope=call.scope)
+        before = key_shown(keys.get(session, key_id=key_id, scope=call.scope))
+        after = key_shown(keys.revoke(session, key_id=key_id, at=call.at, scope=call.scope))
+        call.record(session, "key.revoke", key_id, before=before, after=after)
 
 
 def _check_reach(call: Call, session: Session, user: str, team: str | None) -> None:
