@@ -21,10 +21,11 @@ from token_tracker.api.schemas import (
     key_shown,
     new_key_shown,
 )
-from token_tracker.database.models import User
+from token_tracker.database.models import ApiKey, User
 from token_tracker.database.session import reading, transaction
 from token_tracker.domain.access import EVERYTHING, Permission, may_put_on_key
-from token_tracker.services import keys
+from token_tracker.domain.problems import Invalid
+from token_tracker.services import budgets, keys, rate_limits
 
 
 def list_keys(call: Call, query: KeyQuery) -> KeyPage:
@@ -49,7 +50,43 @@ def create(call: Call, body: KeyCreate) -> NewKey:
         _check_permissions(call, body.permissions, [])
         key, text = keys.create(session, user=user, team=body.team, created_by=call.caller.user, at=call.at, **fields)
         call.record(session, "key.create", key.id, after=key_shown(key))
+        _add_rules(call, session, key, body)
     return new_key_shown(key, text)
+
+
+def _add_rules(call: Call, session: Session, key: ApiKey, body: KeyCreate) -> None:
+    """Raises Invalid, by the names that the fields have here; then there is no key either."""
+    try:
+        if (wanted := body.budget) is not None:
+            budgets.save(
+                session,
+                scope_type="key",
+                scope_id=key.id,
+                name=f"Budget of {key.name}"[:200],
+                period=wanted.period,
+                timezone=wanted.timezone,
+                limit_usd=wanted.limit_usd,
+                limit_tokens=wanted.limit_tokens,
+                enforcement=wanted.enforcement,
+                actor=call.actor,
+                at=call.at,
+            )
+    except Invalid as error:
+        raise Invalid([(f"budget.{field}", message) for field, message in error.problems]) from None
+    for index, limit in enumerate(body.rate_limits):
+        try:
+            rate_limits.save(
+                session,
+                scope_type="key",
+                scope_id=key.id,
+                unit=limit.unit,
+                limit=limit.limit,
+                period=limit.period,
+                actor=call.actor,
+                at=call.at,
+            )
+        except Invalid as error:
+            raise Invalid([(f"rate_limits[{index}].{field}", said) for field, said in error.problems]) from None
 
 
 def show(call: Call, key_id: str) -> Key:
