@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from token_tracker.database.models import AuditEntry
+from token_tracker.domain.problems import Invalid
+from token_tracker.services.pages import DEFAULT_LIMIT, MAX_LIMIT, Page
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +60,38 @@ def record(
     session.add(entry)
     session.flush()
     return entry
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilters:
+    """None asks nothing. `start` <= at < `end`."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+    actor: str | None = None
+    action: str | None = None
+    object_type: str | None = None
+    object_id: str | None = None
+
+
+def list_entries(
+    session: Session, filters: AuditFilters, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None
+) -> Page[AuditEntry]:
+    """Newest first. Raises Invalid (limit, cursor)."""
+    problems = [] if 1 <= limit <= MAX_LIMIT else [("limit", f"must be between 1 and {MAX_LIMIT}")]
+    if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 18):
+        problems.append(("cursor", "is not one that this list gave out"))
+    if problems:
+        raise Invalid(problems)
+    statement = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(limit + 1)
+    for name in ("actor", "action", "object_type", "object_id"):
+        if (value := getattr(filters, name)) is not None:
+            statement = statement.where(getattr(AuditEntry, name) == value)
+    if filters.start is not None:
+        statement = statement.where(AuditEntry.at >= filters.start)
+    if filters.end is not None:
+        statement = statement.where(AuditEntry.at < filters.end)
+    if cursor is not None:
+        statement = statement.where(AuditEntry.id < int(cursor))
+    found = list(session.scalars(statement))
+    return Page(found[:limit], str(found[limit - 1].id) if len(found) > limit else None)

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from token_tracker.database.models import Budget, BudgetAlert, BudgetTopUp
+from token_tracker.domain.access import EVERYTHING, Scope
 from token_tracker.domain.money import format_usd
 from token_tracker.domain.problems import Invalid, KeptInFile, NotFound, Unchangeable
 from token_tracker.services import audit, budget_fields, checks, counters, scopes
@@ -20,6 +21,7 @@ from token_tracker.services.budget_fields import AlertFields, BudgetFields
 from token_tracker.services.configured_rules import SOURCE
 from token_tracker.services.counters import measures_of
 from token_tracker.services.pages import DEFAULT_LIMIT, Page, newest_first
+from token_tracker.services.rule_reach import within
 from token_tracker.services.rule_rows import rule_of
 
 API = "api"
@@ -97,17 +99,21 @@ def save(
     return budget, True
 
 
-def get(session: Session, *, budget_id: str) -> Budget:
-    """Raises NotFound."""
-    budget = session.get(Budget, budget_id) if checks.may_be_stored(budget_id) else None
+def get(session: Session, *, budget_id: str, scope: Scope = EVERYTHING) -> Budget:
+    """Raises NotFound, also for one outside `scope`."""
+    budget = None
+    if checks.may_be_stored(budget_id):
+        budget = session.scalar(select(Budget).where(Budget.id == budget_id, within(scope, Budget)))
     if budget is None:
         raise NotFound("budget", budget_id)
     return budget
 
 
-def list_budgets(session: Session, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[Budget]:
+def list_budgets(
+    session: Session, *, scope: Scope = EVERYTHING, limit: int = DEFAULT_LIMIT, cursor: str | None = None
+) -> Page[Budget]:
     """All, those of proxy.yaml included, newest first. Raises Invalid (limit, cursor)."""
-    return newest_first(session, select(Budget), Budget, limit=limit, cursor=cursor)
+    return newest_first(session, select(Budget).where(within(scope, Budget)), Budget, limit=limit, cursor=cursor)
 
 
 def update(session: Session, *, budget_id: str, actor: Actor, at: datetime, **changes: Unpack[BudgetChanges]) -> Budget:

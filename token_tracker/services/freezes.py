@@ -11,10 +11,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from token_tracker.database.models import Freeze
+from token_tracker.domain.access import EVERYTHING, Scope
 from token_tracker.domain.problems import Conflict, Invalid, NotFound
 from token_tracker.services import audit, checks, scopes
 from token_tracker.services.audit import Actor
 from token_tracker.services.pages import DEFAULT_LIMIT, Page, newest_first
+from token_tracker.services.rule_reach import within
 
 TYPES = ("global", "key", "user", "team", scopes.MODEL)
 
@@ -63,17 +65,21 @@ def freeze(
     return made, True
 
 
-def get(session: Session, *, freeze_id: str) -> Freeze:
-    """Raises NotFound."""
-    found = session.get(Freeze, freeze_id) if checks.may_be_stored(freeze_id) else None
+def get(session: Session, *, freeze_id: str, scope: Scope = EVERYTHING) -> Freeze:
+    """Raises NotFound, also for one outside `scope`."""
+    found = None
+    if checks.may_be_stored(freeze_id):
+        found = session.scalar(select(Freeze).where(Freeze.id == freeze_id, within(scope, Freeze)))
     if found is None:
         raise NotFound("freeze", freeze_id)
     return found
 
 
-def list_freezes(session: Session, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[Freeze]:
+def list_freezes(
+    session: Session, *, scope: Scope = EVERYTHING, limit: int = DEFAULT_LIMIT, cursor: str | None = None
+) -> Page[Freeze]:
     """Newest first. Raises Invalid (limit, cursor)."""
-    return newest_first(session, select(Freeze), Freeze, limit=limit, cursor=cursor)
+    return newest_first(session, select(Freeze).where(within(scope, Freeze)), Freeze, limit=limit, cursor=cursor)
 
 
 def unfreeze(session: Session, *, freeze_id: str, actor: Actor, at: datetime) -> None:

@@ -11,12 +11,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from token_tracker.database.models import RateLimit
+from token_tracker.domain.access import EVERYTHING, Scope
 from token_tracker.domain.problems import Conflict, Invalid, KeptInFile, NotFound, Unchangeable
 from token_tracker.services import audit, checks, scopes
 from token_tracker.services.audit import Actor
 from token_tracker.services.budgets import API
 from token_tracker.services.configured_rules import SOURCE
 from token_tracker.services.pages import DEFAULT_LIMIT, Page, newest_first
+from token_tracker.services.rule_reach import within
 
 UNITS = ("requests", "tokens", "concurrent")
 PERIODS = ("second", "minute", "hour", "day")
@@ -97,17 +99,23 @@ def save(
     return limit, True
 
 
-def get(session: Session, *, limit_id: str) -> RateLimit:
-    """Raises NotFound."""
-    limit = session.get(RateLimit, limit_id) if checks.may_be_stored(limit_id) else None
+def get(session: Session, *, limit_id: str, scope: Scope = EVERYTHING) -> RateLimit:
+    """Raises NotFound, also for one outside `scope`."""
+    limit = None
+    if checks.may_be_stored(limit_id):
+        limit = session.scalar(select(RateLimit).where(RateLimit.id == limit_id, within(scope, RateLimit)))
     if limit is None:
         raise NotFound("rate limit", limit_id)
     return limit
 
 
-def list_rate_limits(session: Session, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[RateLimit]:
+def list_rate_limits(
+    session: Session, *, scope: Scope = EVERYTHING, limit: int = DEFAULT_LIMIT, cursor: str | None = None
+) -> Page[RateLimit]:
     """All, those of proxy.yaml included, newest first. Raises Invalid (limit, cursor)."""
-    return newest_first(session, select(RateLimit), RateLimit, limit=limit, cursor=cursor)
+    return newest_first(
+        session, select(RateLimit).where(within(scope, RateLimit)), RateLimit, limit=limit, cursor=cursor
+    )
 
 
 def update(
