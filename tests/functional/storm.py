@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +21,15 @@ RATES = {"input_cost_per_token": 0.000001, "output_cost_per_token": 0.000002}
 LEAST_OUTPUT = 8  # tokens that a client asks for when nothing larger fits
 MOST_OUTPUT = 60
 BOUND_S = 120
+
+
+_USAGE = re.compile(rb'"prompt_tokens":\s*(\d+),\s*"completion_tokens":\s*(\d+)')
+
+
+def cost_of(answer: bytes) -> int:
+    """What the answer's own usage costs."""
+    read, said = _USAGE.findall(answer)[-1]
+    return int(read) * INPUT_NANO_USD + int(said) * OUTPUT_NANO_USD
 
 
 @dataclass
@@ -98,7 +108,7 @@ class Storm:
                 if streams and b"[DONE]" not in whole:
                     self.broken += 1
                     return "broken"
-                self.seen_nano_usd += most * OUTPUT_NANO_USD // 2
+                self.seen_nano_usd += cost_of(whole)
                 return "200"
         except (aiohttp.ClientError, OSError, TimeoutError):
             self.broken += 1
