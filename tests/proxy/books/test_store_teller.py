@@ -23,7 +23,8 @@ from token_tracker.domain.rules import CallFacts
 from token_tracker.proxy.books.store_teller import StoreTeller
 from token_tracker.proxy.gate.gate import Gate
 from token_tracker.proxy.gate.places import Rules
-from token_tracker.proxy.gate.redis import RedisBooks, RedisStore
+from token_tracker.proxy.gate.redis import RedisStore
+from token_tracker.proxy.gate.redis_books import RedisBooks
 from token_tracker.proxy.gate.store import Reason, Verdict
 from token_tracker.services.rule_rows import load_budgets
 

@@ -29,7 +29,7 @@ from token_tracker.proxy.books.publisher import Publisher
 from token_tracker.proxy.books.segments import remove_leftovers
 from token_tracker.proxy.books.status import RecorderStatus, status_path, write_recorder_status
 from token_tracker.proxy.books.store_teller import StoreTeller
-from token_tracker.proxy.gate.redis import RedisBooks
+from token_tracker.proxy.gate.redis_books import RedisBooks
 from token_tracker.services.outage import Attempts, Outage
 
 log = logging.getLogger("token_tracker.recorder")

@@ -11,7 +11,7 @@ from itertools import islice
 
 from token_tracker.proxy.books.counters_board import CounterBoard
 from token_tracker.proxy.gate.link import StoreUnavailable
-from token_tracker.proxy.gate.redis import RedisBooks
+from token_tracker.proxy.gate.redis_books import RedisBooks
 from token_tracker.proxy.gate.store import Books
 
 log = logging.getLogger("token_tracker.recorder")
