@@ -102,6 +102,15 @@ def test_live_keys_are_published_and_others_are_not(house: Engine, tmp_path: Pat
     assert reader.made_at_us == int(AT.timestamp()) * 1_000_000
 
 
+def test_a_configuration_waits_for_the_counters_that_it_needs(house: Engine, tmp_path: Path) -> None:
+    publisher = Publisher(house, tmp_path / "snapshot")
+    seen = publisher.current_version()
+    add(house, a_budget("day"))
+    assert publisher.current_version() > seen
+    assert not publisher.publish(AT, seen)
+    assert publisher.publish(AT, publisher.current_version())
+
+
 def test_rules_are_published_with_their_top_ups(house: Engine, tmp_path: Path) -> None:
     path = tmp_path / "snapshot"
     publisher, reader = Publisher(house, path), SnapshotReader(path)

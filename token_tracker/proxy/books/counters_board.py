@@ -12,8 +12,9 @@ from datetime import datetime
 from pathlib import Path
 
 import msgspec
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
+from token_tracker.database.models import ConfigVersion
 from token_tracker.database.session import reading
 from token_tracker.domain.rules import counter_key
 from token_tracker.proxy.books.counters_reader import read_head
@@ -77,9 +78,11 @@ class CounterBoard:
                     self._positions[incarnation] = (0, 0)
                     self._is_changed = True
 
-    def load(self, at: datetime) -> None:
-        """Take over all that stands in the database: after a start, and after others changed counters or rules."""
+    def load(self, at: datetime) -> int:
+        """Take over all that stands in the database: after a start, and after others changed counters or rules. The
+        version of the configuration that was seen."""
         with reading(self._engine) as session:
+            version = session.scalar(select(ConfigVersion.version)) or 0
             rules = load_budgets(session)
             changed = counters.load(session, rules, at=at)
             offsets = journal_offsets.load(session)
@@ -97,6 +100,7 @@ class CounterBoard:
             self._move({name: offset for name, offset in offsets.items() if self._is_ours(name)})
             self._built, self._is_loaded = built, True
             self._settle_ready()
+        return version
 
     def publish(self, at: datetime) -> bool:
         """Replace the file if something changed; True if it was. Raises OSError: then it is tried again.
@@ -153,6 +157,7 @@ class CounterBoard:
         ready = self._built & self._ready if self._has_dead else self._built
         if ready != self._ready:
             self._ready, self._is_changed = ready, True
+            self._due_s = 0.0
 
     def _merge(self, changed: Changed) -> None:
         for place, value in changed.items():

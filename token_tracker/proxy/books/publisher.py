@@ -35,13 +35,21 @@ class Publisher:
         self._prices: Section | None = None
         self._price_rows: tuple[int, int] | None = None
 
-    def publish(self, at: datetime) -> bool:
-        """Write the snapshot if there is something new; True if it was written.
+    def current_version(self) -> int:
+        """Of the configuration that stands now."""
+        with reading(self._engine) as session:
+            return session.scalar(select(ConfigVersion.version)) or 0
+
+    def publish(self, at: datetime, at_most: int | None = None) -> bool:
+        """Write the snapshot if there is something new; True if it was written. A configuration beyond the version
+        `at_most` waits.
 
         Raises SQLAlchemyError or OSError; the file stays as it was, and the next call tries again.
         """
         with reading(self._engine) as session:
             version = session.scalar(select(ConfigVersion.version)) or 0
+            if at_most is not None and version > at_most:
+                return False
             is_due = self._due is not None and self._due <= at
             if version == self.version and not is_due and self._path.exists():
                 return False

@@ -105,11 +105,12 @@ class Recorder:
             stop.wait(attempts.wait_s or PUBLISH_S)
 
     def _publish_once(self) -> None:
+        """Counters before the rules that need them: what a rule says is ready must be there when the rule comes."""
         at = datetime.now(UTC)
         try:
-            self._publisher.publish(at)
             self._load_counters(at)
             self._board.publish(at)
+            self._publisher.publish(at, self._loaded_version)
         except OSError as error:
             if not self._file_problem:
                 log.error("the snapshot cannot be written, gateways keep the last one: %s", error)
@@ -119,10 +120,9 @@ class Recorder:
 
     def _load_counters(self, at: datetime) -> None:
         """What others changed is seen by the configuration's version; what came without it, within a minute."""
-        version, now_s = self._publisher.version, time.monotonic()
-        if version != self._loaded_version or now_s >= self._load_due_s:
-            self._board.load(at)
-            self._loaded_version, self._load_due_s = version, now_s + LOAD_S
+        now_s = time.monotonic()
+        if self._publisher.current_version() != self._loaded_version or now_s >= self._load_due_s:
+            self._loaded_version, self._load_due_s = self._board.load(at), now_s + LOAD_S
 
     def _report(self) -> None:
         """Write the status file: every second, and at once when the problem changed."""
