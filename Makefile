@@ -9,7 +9,7 @@ PIP_INSTALL := $(PY) -m pip install -q --disable-pip-version-check --no-compile
 # Only changed files are compiled. Packages ship files for other Pythons, hence no word about those that do not compile.
 COMPILE := $(PY) -m compileall -q -q -j 0
 
-.PHONY: run install test check bench lock clean
+.PHONY: run install test check bench chaos lock clean
 
 run: install
 	@exec $(PY) -m token_tracker.run all
@@ -48,6 +48,13 @@ check: $(VENV)/.dev
 
 bench: install $(VENV)/.dev
 	@$(PY) -m benchmarks.run
+
+# make chaos SECONDS=600 SEED=7 DATABASE=postgresql; TEST_DATABASE_URL names another PostgreSQL server.
+SECONDS ?= 60
+SEED ?= 1
+DATABASE ?= both
+chaos: install $(VENV)/.dev
+	@$(PY) -m tests.chaos.run --seconds $(SECONDS) --seed $(SEED) --database $(DATABASE)
 
 # Needs uv (pip install uv). Hashes for every platform, and no registry's address in the files.
 lock:

@@ -16,6 +16,7 @@ from token_tracker.api.app import create_app
 from token_tracker.api.tokens import AccessTokens
 from token_tracker.database.models import Team, User
 from token_tracker.database.session import transaction
+from token_tracker.services import refresh_tokens
 from token_tracker.services.booking import book
 
 SECRET = b"a secret of the tests, and of nothing else"
@@ -49,11 +50,19 @@ class Api:
     """`api.get("/api/keys", "ann")`: a request as somebody; without a name nobody is logged in."""
 
     client: FlaskClient
+    engine: Engine
+
+    def token_of(self, who: str) -> str:
+        """An access token of a login of `who`."""
+        at = datetime.now(UTC)
+        with transaction(self.engine) as session:
+            refresh = refresh_tokens.issue(session, user_id=who, at=at)
+            return AccessTokens(SECRET).issue(who, refresh_tokens.family_of(session, token=refresh), at)
 
     def send(self, method: str, path: str, who: str | None = None, **options: Any) -> TestResponse:
         headers = dict(options.pop("headers", {}))
         if who is not None:
-            headers["Authorization"] = f"Bearer {AccessTokens(SECRET).issue(who, datetime.now(UTC))}"
+            headers["Authorization"] = f"Bearer {self.token_of(who)}"
         return self.client.open(path, method=method, headers=headers, **options)
 
     def get(self, path: str, who: str | None = None, **query: Any) -> TestResponse:
@@ -81,7 +90,7 @@ def api(engine: Engine) -> Api:
                 for name, (role, team) in PEOPLE.items()
             ]
         )
-    return Api(create_app(engine, SECRET).test_client())
+    return Api(create_app(engine, SECRET).test_client(), engine)
 
 
 @pytest.fixture

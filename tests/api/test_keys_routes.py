@@ -168,3 +168,26 @@ def test_a_rotation_needs_a_sensible_overlap(api: Any) -> None:
     for overlap in ({}, *({"overlap_s": value} for value in (-1, "60", 1.5, 10**30))):
         answer = api.send("POST", f"/api/keys/{key}/rotate", "ann", json=overlap)
         assert (answer.status_code, answer.get_json()["error"]["details"][0]["field"]) == (422, "overlap_s")
+
+
+def test_only_those_who_answer_for_others_put_a_permission_on_a_key(api: Any) -> None:
+    """What a key reports with 'ingest' is booked on its word."""
+    assert make(api, "root", user="ann", permissions=["ingest"])["permissions"] == ["ingest"]
+    refused = api.post("/api/keys", "ann", name="a key", permissions=["ingest"])
+    assert (refused.status_code, refused.get_json()["error"]["code"]) == (403, "forbidden")
+    own = make(api, "ann")["id"]
+    assert api.patch(f"/api/keys/{own}", "ann", permissions=["ingest"]).status_code == 403
+    assert api.get(f"/api/keys/{own}", "ann").get_json()["permissions"] == []
+
+
+def test_only_who_manages_all_keys_gives_permissions(api: Any) -> None:
+    wanted = {"permissions": ["passthrough"]}
+    for who in ("ann", "mia"):
+        assert api.post("/api/keys", who, name="mine", **wanted).status_code == 403
+    made = api.post("/api/keys", "ann", name="mine").get_json()
+    address = f"/api/keys/{made['id']}"
+    assert api.patch(address, "ann", **wanted).status_code == 403
+    assert api.patch(address, "root", **wanted).get_json()["permissions"] == ["passthrough"]
+    assert api.patch(address, "ann", name="still mine", **wanted).status_code == 200, "it gains nothing"
+    assert api.patch(address, "ann", permissions=[]).get_json()["permissions"] == []
+    assert api.patch(address, "ann", **wanted).status_code == 403

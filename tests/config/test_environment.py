@@ -139,3 +139,12 @@ def test_a_provider_key_that_fits_into_no_header_is_named_and_not_shown(files: F
 def test_a_data_directory_that_fits_into_no_url_is_refused(files: Files) -> None:
     (problem,) = files.problems(TOKEN_TRACKER_DATA_DIR="what?")
     assert "TOKEN_TRACKER_DATA_DIR contains a '?'" in problem
+
+
+def test_a_certificate_without_its_key_or_that_is_none_is_named(files: Files) -> None:
+    problems = files.problems(TOKEN_TRACKER_TLS_CERT="cert.pem")
+    assert problems == ["TOKEN_TRACKER_TLS_KEY is missing: TLS needs the certificate and its key."]
+    (files.directory / "cert.pem").write_text("no certificate")
+    (files.directory / "key.pem").write_text("no key")
+    (problem,) = files.problems(TOKEN_TRACKER_API_TLS_CERT="cert.pem", TOKEN_TRACKER_API_TLS_KEY="key.pem")
+    assert problem.startswith("TOKEN_TRACKER_API_TLS_CERT and TOKEN_TRACKER_API_TLS_KEY cannot be used:")

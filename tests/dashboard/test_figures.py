@@ -66,8 +66,8 @@ def test_models_without_a_colour_of_their_own_are_one_bar_so_that_the_bars_add_u
 def test_the_time_axis_names_a_few_slots_and_a_day_only_where_it_changes() -> None:
     times = [f"20 Nov {hour:02d}:00" for hour in range(23, 24)] + [f"21 Nov {hour:02d}:00" for hour in range(23)]
     axis = figures.calls_over_time([], times).layout.xaxis
-    assert axis.tickvals[-1] == "21 Nov 22:00" and len(axis.tickvals) == 8
-    assert axis.ticktext[:3] == ("01:00<br>21 Nov", "04:00", "07:00")
+    assert axis.tickvals[-1] == "21 Nov 22:00" and len(axis.tickvals) == 6
+    assert axis.ticktext[:3] == ("02:00<br>21 Nov", "06:00", "10:00")
     assert figures.calls_over_time([], ["2026-11-20"]).layout.xaxis.ticktext == ("2026-11-20",)
 
 

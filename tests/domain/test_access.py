@@ -2,7 +2,7 @@
 
 import pytest
 
-from token_tracker.domain.access import GRANTS, Permission, Role, Scope, scope_of
+from token_tracker.domain.access import GRANTS, KeyPermission, Permission, Role, Scope, may_put_on_key, scope_of
 
 
 def test_every_role_has_grants() -> None:
@@ -14,10 +14,14 @@ def test_an_admin_may_do_everything_everywhere(permission: Permission) -> None:
     assert scope_of(Role.ADMIN, permission, user="admin", team=None) == Scope()
 
 
-def test_a_viewer_reads_all_and_changes_nothing() -> None:
-    reads = {Permission.USAGE_READ, Permission.KEYS_READ, Permission.USERS_READ, Permission.TEAMS_READ}
+OWN = {Permission.TOKENS_READ, Permission.TOKENS_MANAGE, Permission.PASSWORD_CHANGE}
+
+
+def test_a_viewer_reads_all_and_changes_nothing_but_what_is_their_own() -> None:
     for permission in Permission:
-        expected = Scope() if permission in reads else None
+        expected = Scope() if permission.endswith(":read") else None
+        if permission in OWN:
+            expected = Scope(user="eve")
         assert scope_of(Role.VIEWER, permission, user="eve", team="red") == expected
 
 
@@ -60,3 +64,9 @@ def test_a_member_sees_the_own_account_and_a_manager_the_own_team() -> None:
     assert not member.covers(user="mia", team="red")
     assert manager.covers(user="ben", team="red")
     assert scope_of(Role.MEMBER, Permission.TEAMS_READ, user="ben", team="red") is None
+
+
+def test_only_roles_that_answer_for_others_put_permissions_on_keys() -> None:
+    allowed = {role for role in Role if may_put_on_key(role, list(KeyPermission))}
+    assert allowed == {Role.ADMIN, Role.MANAGER}
+    assert all(may_put_on_key(role, []) for role in Role)

@@ -19,7 +19,14 @@ COUNTS = (
     "input_image_tokens", "output_tokens", "reasoning_tokens", "output_audio_tokens", "output_image_tokens",
 )  # fmt: skip
 # What `house.RATES` says, in nano-dollars per token.
-NANO_USD = {"input_tokens": 3000, "cache_read_tokens": 300, "output_tokens": 15000, "reasoning_tokens": 20000}
+NANO_USD = {
+    "input_tokens": 3000,
+    "cache_read_tokens": 300,
+    "cache_write_5m_tokens": 3750,
+    "cache_write_1h_tokens": 6000,
+    "output_tokens": 15000,
+    "reasoning_tokens": 20000,
+}
 
 
 class Ledger:

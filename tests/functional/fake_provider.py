@@ -4,7 +4,8 @@
 
 Routes: the echo provider's six (chat and other completions, embeddings, responses, messages and their count),
 `GET /v1/models`, `POST /v1/audio/{speech,transcriptions,translations}`, `/v1/images/{generations,edits,variations}`,
-`/v1/moderations`, `/v1/rerank`; `GET /books[?marker=M][&slim=1]`, `POST /books/reset`. The header x-fake-serial makes
+`/v1/moderations`, `/v1/rerank`; what is kept (see `fake_stored`): `/v1/responses/{id}`, `/v1/files`, `/v1/batches`, and
+any `/v1/fine_tuning/…`; `GET /books[?marker=M][&slim=1]`, `POST /books/reset`. The header x-fake-serial makes
 the ids and times of an answer the same each time.
 
 **Usage.** P = words in all texts of the request, R = words of the reply: six of the prefix 'Hello from Token Tracker!
@@ -44,6 +45,7 @@ import argparse
 from dataclasses import asdict
 from urllib.parse import parse_qs
 
+from tests.functional.fake_stored import is_stored
 from tests.functional.fake_visit import ENTRIES, PROVIDER_HEADERS, Visit
 from token_tracker.demo.app import Receive, Scope, Send, error, has_header, models, read_body, send_json
 
@@ -54,6 +56,8 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await show_books(scope, send)
     elif path == "/v1/models" and method == "GET":
         await send_json(send, 200, models(has_header(scope, b"anthropic-version")), PROVIDER_HEADERS)
+    elif is_stored(path):
+        await Visit(scope, await read_body(receive), send).serve(receive, (method, scope["query_string"]))
     elif method != "POST":
         await send_json(send, 404, error("openai", "not_found_error", f"No route {method} {path}."))
     else:

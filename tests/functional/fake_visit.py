@@ -27,6 +27,7 @@ from tests.functional.fake_manners import (
     told_usage,
     usage_of,
 )
+from tests.functional.fake_stored import OBJECTS, remember, serve_stored
 from tests.functional.fake_unconversed import UNCONVERSED
 from token_tracker.demo.app import FORMATS, Format, Headers, Receive, Scope, Send, error, parse
 from token_tracker.demo.echo import BadCall, Call, Event, Json, Reply, echo, read_model
@@ -104,6 +105,7 @@ class Visit:
         self.left = asyncio.Event()
         self._send = send
         self.path: str = scope["path"]
+        self.content: Json = {}
         self.wire = FORMATS.get(self.path)
         self.family = self.wire.family if self.wire else "openai"
 
@@ -112,12 +114,13 @@ class Visit:
         """What makes this answer's ids its own; the header x-fake-serial says it where two answers are to be equal."""
         return self.asked.get("x-fake-serial", f"{self.entry.number:024x}")
 
-    async def serve(self, receive: Receive) -> None:
+    async def serve(self, receive: Receive, stored: tuple[str, bytes] | None = None) -> None:
+        """`stored`: method and query of a request about what is kept."""
         watcher = asyncio.create_task(self._watch(receive))
         try:
-            await self._serve()
+            await (self._serve() if stored is None else serve_stored(self, *stored))
         except BadCall as problem:
-            await self._refuse(400, str(problem))
+            await self.refuse(400, str(problem))
         finally:
             self.entry.is_open = False
             watcher.cancel()
@@ -129,21 +132,21 @@ class Visit:
         self.left.set()
 
     async def _serve(self) -> None:
-        content = self._content()
+        content = self.content = self._content()
         self.entry.model = read_model(content)
         self.entry.marker = marker_of(content)
         manner = manner_of(self.entry.model, self.asked.get("x-fake-manner", ""))
         if "hang-before-headers" in manner:
             await self._pause(HANG_S)
         elif manner.status:
-            await self._refuse(manner.status, f"The fake provider answers {manner.status}.")
+            await self.refuse(manner.status, f"The fake provider answers {manner.status}.")
         elif self.wire:
             await self._converse(self.wire, self.wire.read(content), manner)
         elif self.path in UNCONVERSED:
             await self._pause(manner.delay_s)
             await UNCONVERSED[self.path](self, content)
         else:
-            await self._refuse(404, f"No route POST {self.path}.")
+            await self.refuse(404, f"No route POST {self.path}.")
 
     def _content(self) -> Json:
         """What was asked: JSON, or a form's fields with the size of its files."""
@@ -171,6 +174,11 @@ class Visit:
     async def _whole(self, wire: Format, call: Call, reply: Reply, manner: Manner) -> None:
         await self._pause(manner.delay_s)
         answer = shape_answer(wire.answer(call, reply), manner)
+        if self.path == "/v1/responses":
+            previous = self.content.get("previous_response_id")
+            if previous is not None and previous not in OBJECTS:
+                raise BadCall(f"Previous response with id '{previous}' not found.")
+            answer = remember(self.content, answer)
         body = msgspec.json.encode(answer)
         headers = self._headers(reply, b"application/json")
         if "gzip" in manner and "gzip" in self.asked.get("accept-encoding", ""):
@@ -190,6 +198,8 @@ class Visit:
     async def _stream(self, wire: Format, call: Call, reply: Reply, manner: Manner) -> None:
         assert wire.events
         events = list(shape_events(wire.events(call, reply), manner))
+        if self.path == "/v1/responses":
+            remember(self.content, wire.answer(call, reply))
         self.entry.id = PREFIXES[self.path] + reply.serial
         headers = self._headers(reply, b"text/event-stream; charset=utf-8")
         if "content-length-sse" in manner:
@@ -243,7 +253,7 @@ class Visit:
         await self._bytes(body, Manner(frozenset()))
         await self._end()
 
-    async def _refuse(self, status: int, message: str) -> None:
+    async def refuse(self, status: int, message: str) -> None:
         kind = ERROR_TYPES[self.family].get(status, "api_error" if self.family == "anthropic" else "server_error")
         body = msgspec.json.encode(error(self.family, kind, message))
         headers = [*self._headers(None, b"application/json"), (b"content-length", str(len(body)).encode())]
@@ -287,6 +297,8 @@ def marker_of(content: Json) -> str:
     named = content.get("user") or (metadata.get("user_id") if isinstance(metadata, dict) else None)
     messages = content.get("messages")
     said = messages[-1].get("content") if isinstance(messages, list) and messages else None
+    if isinstance(said, list) and len(said) == 1 and isinstance(said[0], dict):
+        said = said[0].get("text")
     return next(
         (text for text in (named, said, content.get("input"), content.get("prompt")) if isinstance(text, str)), ""
     )

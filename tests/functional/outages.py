@@ -1,4 +1,4 @@
-"""Takes a test's own database away for a while: a lock held on SQLite, a closed relay before PostgreSQL."""
+"""Takes a test's own database away for a while, or makes it slow: a lock on SQLite, a relay before PostgreSQL."""
 
 from __future__ import annotations
 
@@ -7,19 +7,28 @@ import select
 import socket
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.pool import NullPool
+
+BUSY_S, PAUSE_S = 0.5, 0.1
 
 
 class Outage(Protocol):
-    """`url` is what the installation is given; inside `with away():` nobody can write there."""
+    """`url` is what the installation is given; inside `with away():` nobody can write there, inside `with slow():` only
+    now and then. `locked`: as `away`, but that the database still answers."""
 
     url: str
 
     def away(self) -> AbstractContextManager[None]: ...
+
+    def locked(self) -> AbstractContextManager[None]: ...
+
+    def slow(self) -> AbstractContextManager[None]: ...
 
     def close(self) -> None: ...
 
@@ -40,6 +49,27 @@ class LockedFile:
             finally:
                 connection.execute("ROLLBACK")
 
+    locked = away
+
+    @contextmanager
+    def slow(self) -> Iterator[None]:
+        """The lock is held nearly all the time, as by a program that writes and writes."""
+        over = threading.Event()
+
+        def hold() -> None:
+            while not over.is_set():
+                with self.away():
+                    over.wait(BUSY_S)
+                over.wait(PAUSE_S)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
     def close(self) -> None:
         """There is nothing to end."""
 
@@ -53,6 +83,8 @@ class Relay:
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._port = 0
+        self._delay_s = 0.0
+        self._direct = server
         self._listener = self._listen()
         self.url = server.set(host="127.0.0.1", port=self._port).render_as_string(hide_password=False)
 
@@ -63,6 +95,23 @@ class Relay:
             yield
         finally:
             self._listener = self._listen()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Somebody holds the tables that every booking writes to."""
+        engine = create_engine(self._direct.set(drivername="postgresql+psycopg2"), poolclass=NullPool)
+        with engine.connect() as connection:
+            connection.execute(text("LOCK TABLE token_usage, usage_hourly IN ACCESS EXCLUSIVE MODE"))
+            yield
+
+    @contextmanager
+    def slow(self) -> Iterator[None]:
+        """Each message takes its time."""
+        self._delay_s = PAUSE_S
+        try:
+            yield
+        finally:
+            self._delay_s = 0.0
 
     def close(self) -> None:
         with self._lock:
@@ -99,6 +148,7 @@ class Relay:
                     pieces = [(each, each.recv(65536)) for each in ready]
                     if not all(piece for _, piece in pieces):
                         break
+                    time.sleep(self._delay_s)
                     for each, piece in pieces:
                         other[each].sendall(piece)
             with self._lock:

@@ -96,7 +96,17 @@ def test_the_nearest_name_is_one_that_the_key_may_use() -> None:
     table = upstreams(exact={"gpt-4o": (deployment(),), "gpt-4o-mini": (deployment(),), "claude": (deployment(),)})
     assert table.nearest("gtp-4o", lambda _: True) == "gpt-4o"
     assert table.nearest("gtp-4o", lambda name: name != "gpt-4o") == "gpt-4o-mini"
+    assert table.nearest("GPT-4O", lambda _: True) == "gpt-4o"
+    assert table.nearest("gpt", lambda _: True) == "gpt-4o", "one that begins so"
     assert table.nearest("zzzzzz", lambda _: True) is None
+
+
+def test_a_model_that_is_switched_off_says_why() -> None:
+    table = Upstreams(
+        ModelTable({}, {}, {}, {}), GatewayOptions(), off=[("claude", "its ANTHROPIC_API_KEY is not set")]
+    )
+    assert "ANTHROPIC_API_KEY" in str(table.not_found("claude", lambda _: True))
+    assert "not configured" in str(table.not_found("claud", lambda _: True))
 
 
 def test_names_behind_a_wildcard_do_not_fill_the_memory() -> None:

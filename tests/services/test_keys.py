@@ -62,6 +62,9 @@ def test_all_that_is_wrong_with_a_new_key_is_said_at_once(people: Engine, at: da
         {"models": ["gpt-4o", ""]},
         {"models": [1]},
         {"permissions": None},
+        {"permissions": ["ingest", "ingest"]},
+        {"permissions": "ingest"},
+        {"permissions": [["ingest"]]},
         {"expires_at": "tomorrow"},
         {"expires_at": datetime(2099, 1, 1)},  # noqa: DTZ001 (a time without a zone is what is tested)
     ],

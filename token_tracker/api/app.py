@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,16 +13,16 @@ from flask import Flask, Response, request
 from sqlalchemy import Engine
 from werkzeug.exceptions import NotFound
 
-from token_tracker.api import errors
+from token_tracker.api import docs, errors
+from token_tracker.api.accounts import find_account
 from token_tracker.api.routes import ROUTES
-from token_tracker.api.routing import Account, Call, Open, Route
+from token_tracker.api.routing import MAX_BODY_BYTES, Call, Open, Route, etag_of
 from token_tracker.api.tokens import AccessTokens
 from token_tracker.api.validation import read_body, read_query
-from token_tracker.database.models import User
-from token_tracker.database.session import make_engine, reading
-from token_tracker.domain.access import Role, scope_of
+from token_tracker.config.values import SingleSignOn
+from token_tracker.database.session import make_engine
+from token_tracker.domain.access import scope_of
 
-MAX_BODY_BYTES = 262_144
 _HEADERS = {
     "Cache-Control": "no-store",  # answers hold keys, tokens and what people used
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -32,34 +33,45 @@ _HEADERS = {
 _PATH_FIELD = re.compile(r"\{(\w+)\}")
 
 
-def create_app(engine: Engine | None = None, secret: bytes | None = None) -> Flask:
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the API works with. `url` '': as it was asked for."""
+
+    engine: Engine
+    tokens: AccessTokens
+    single_sign_on: SingleSignOn | None = None
+    url: str = ""
+
+
+def create_app(engine: Engine | None = None, secret: bytes | None = None, sign_on: SingleSignOn | None = None) -> Flask:
     """The application for gunicorn. Without arguments the settings are read; raises ConfigurationError."""
-    if engine is None or secret is None:
-        engine, secret = _configured()
+    desk = _configured() if engine is None or secret is None else Desk(engine, AccessTokens(secret), sign_on)
     app = Flask(__name__, static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, PROVIDE_AUTOMATIC_OPTIONS=False)
-    tokens = AccessTokens(secret)
     for route in ROUTES:
         rule = _PATH_FIELD.sub(r"<\1>", route.path)
-        view = _view(route, engine, tokens)
+        view = _view(route, desk)
         app.add_url_rule(rule, f"{route.method} {route.path}", view, methods=[route.method], strict_slashes=False)
+    docs.register(app)
     app.before_request(_refuse_nul)
     app.after_request(_add_headers)
     errors.register(app)
     return app
 
 
-def _configured() -> tuple[Engine, bytes]:
+def _configured() -> Desk:
     from token_tracker.config.load import load_settings
     from token_tracker.config.paths import secret_key
 
     settings = load_settings()
-    return make_engine(settings.database_url.value), secret_key(settings)
+    engine, tokens = make_engine(settings.database_url.value), AccessTokens(secret_key(settings))
+    return Desk(engine, tokens, settings.single_sign_on, settings.api_url)
 
 
-def _view(route: Route, engine: Engine, tokens: AccessTokens) -> Callable[..., Response]:
+def _view(route: Route, desk: Desk) -> Callable[..., Response]:
     def view(**values: Any) -> Response:
-        call = _call(route, engine, tokens)
+        request.max_content_length = route.max_body_bytes
+        call = _call(route, desk)
         if route.query is not None:
             values["query"] = read_query(request.args, route.query)
         if route.body is not None:
@@ -69,28 +81,28 @@ def _view(route: Route, engine: Engine, tokens: AccessTokens) -> Callable[..., R
     return view
 
 
-def _call(route: Route, engine: Engine, tokens: AccessTokens) -> Call:
+def _call(route: Route, desk: Desk) -> Call:
     at = datetime.now(UTC)
+    call = Call(
+        desk.engine,
+        desk.tokens,
+        at,
+        address=request.remote_addr or "",
+        if_match=request.headers.get("If-Match", ""),
+        single_sign_on=desk.single_sign_on,
+        url=desk.url or request.host_url.rstrip("/"),
+    )
     if isinstance(route.permission, Open):
-        return Call(engine, tokens, at)
-    account = _account(engine, tokens)
+        return call
+    account = find_account(request.headers.get("Authorization", ""), desk.engine, desk.tokens, at)
+    if account is None:
+        raise errors.not_authenticated()
     scope = scope_of(account.role, route.permission, user=account.user, team=account.team)
     if scope is None:
         raise errors.forbidden(f"The role {account.role} has no permission '{route.permission}'.")
-    return Call(engine, tokens, at, account, scope)
-
-
-def _account(engine: Engine, tokens: AccessTokens) -> Account:
-    """Who sent the token, read from the database at each request, so that a disabled account is out at once."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    user_id = tokens.user_of(token.strip()) if scheme.lower() == "bearer" else None
-    if user_id is None:
-        raise errors.not_authenticated()
-    with reading(engine) as session:
-        user = session.get(User, user_id)
-    if user is None or user.disabled_at is not None:
-        raise errors.not_authenticated()
-    return Account(user.id, Role(user.role), user.team_id)
+    if account.permissions is not None and route.permission not in account.permissions:
+        raise errors.forbidden(f"This service token has no permission '{route.permission}'.")
+    return replace(call, account=account, scope=scope)
 
 
 def _answer(route: Route, document: Any) -> Response:
@@ -98,7 +110,10 @@ def _answer(route: Route, document: Any) -> Response:
         return document
     if document is None:
         return Response(status=route.status)
-    return Response(msgspec.json.encode(document), route.status, mimetype="application/json")
+    answer = Response(msgspec.json.encode(document), route.status, mimetype="application/json")
+    if hasattr(document, "id"):
+        answer.headers["ETag"] = etag_of(document)
+    return answer
 
 
 def _refuse_nul() -> None:

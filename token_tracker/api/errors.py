@@ -37,6 +37,16 @@ def invalid_credentials(message: str) -> ApiError:
     return ApiError(401, "invalid_credentials", message, {"WWW-Authenticate": "Bearer"})
 
 
+def too_many_attempts(wait_s: int) -> ApiError:
+    message = f"Too many wrong passwords. Wait {wait_s} s and try again."
+    return ApiError(429, "too_many_attempts", message, {"Retry-After": str(wait_s)})
+
+
+def precondition_failed() -> ApiError:
+    message = "It was changed since you read it; nothing was changed now. Read it again, and send the new ETag."
+    return ApiError(412, "precondition_failed", message)
+
+
 def forbidden(message: str) -> ApiError:
     return ApiError(403, "forbidden", message)
 
@@ -75,7 +85,12 @@ def _api_error(error: ApiError) -> Response:
 
 def _invalid(error: Invalid) -> Response:
     details = [{"field": field, "message": message} for field, message in error.problems]
-    return error_answer(422, "invalid_request", f"Nothing was changed: {error}.", details=details)
+    return error_answer(
+        422,
+        "invalid_request",
+        f"{'The question' if request.method == 'GET' else 'Nothing was changed: the request'} is not valid: {error}.",
+        details=details,
+    )
 
 
 def _http_error(error: HTTPException) -> Response:

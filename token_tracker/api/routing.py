@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,8 +12,18 @@ from typing import Any
 import msgspec
 from sqlalchemy import Engine
 
+from token_tracker.api.errors import precondition_failed
 from token_tracker.api.tokens import AccessTokens
+from token_tracker.config.values import SingleSignOn
 from token_tracker.domain.access import EVERYTHING, Permission, Role, Scope
+
+
+def etag_of(document: msgspec.Struct) -> str:
+    """The `ETag` of an object: the same while its document is."""
+    return f'"{hashlib.sha256(msgspec.json.encode(document)).hexdigest()[:32]}"'
+
+
+MAX_BODY_BYTES = 262_144
 
 
 class Open(Enum):
@@ -28,6 +39,9 @@ class Account:
     user: str
     role: Role
     team: str | None
+    login: str = ""  # of a person who logged in
+    token: str = ""  # the id of a service token
+    permissions: frozenset[str] | None = None  # what a service token may; None: all that its account may
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +53,15 @@ class Call:
     at: datetime
     account: Account | None = None
     scope: Scope = EVERYTHING
+    address: str = ""
+    if_match: str = ""
+    single_sign_on: SingleSignOn | None = None
+    url: str = ""  # of the API, as people reach it
+
+    def expect(self, document: msgspec.Struct) -> None:
+        """Raises ApiError (412) if the request is about another state of what is to be changed than this one."""
+        if self.if_match not in ("", "*") and etag_of(document) not in map(str.strip, self.if_match.split(",")):
+            raise precondition_failed()
 
     @property
     def caller(self) -> Account:
@@ -52,7 +75,7 @@ class Route:
     """`handler(call, **path, query=…, body=…)` returns the document to answer, or a finished response.
 
     `path` is written as in OpenAPI, `/api/keys/{key_id}`. `query` and `body` are schemas of what is taken; `also`
-    are media types of other answers than JSON.
+    are media types of other answers than JSON. A handler without `body` may read the request itself.
     """
 
     method: str
@@ -65,3 +88,4 @@ class Route:
     query: type[msgspec.Struct] | None = None
     body: type[msgspec.Struct] | None = None
     also: tuple[str, ...] = ()
+    max_body_bytes: int = MAX_BODY_BYTES

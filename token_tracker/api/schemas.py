@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from token_tracker.database.models import ApiKey, Team, User
+from token_tracker.database.models import ApiKey, ServiceToken, Team, User
 from token_tracker.domain.access import Role
 from token_tracker.services.usage import MAX_LIMIT, format_time
 
@@ -23,6 +23,13 @@ Permissions = Annotated[list[str], Meta(max_length=100)]
 
 class Input(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A body or query string."""
+
+
+class Index(Struct, frozen=True):
+    service: str
+    documentation: str
+    description: str
+    login: str
 
 
 class Health(Struct, frozen=True):
@@ -53,6 +60,11 @@ class Login(Input, frozen=True):
 
 class Refresh(Input, frozen=True):
     refresh_token: Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class PasswordChange(Input, frozen=True):
+    current_password: Annotated[str, Meta(max_length=1024)]
+    new_password: Password
 
 
 class Tokens(Struct, frozen=True):
@@ -149,6 +161,15 @@ class UserShown(Struct, frozen=True):
     disabled_at: str | None
 
 
+class UserChange(Input, frozen=True):
+    """What is left out stays. `team` null: of no team. `disabled`: keys and logins stop at once."""
+
+    role: Role | UnsetType = UNSET
+    team: Identity | UnsetType | None = UNSET
+    disabled: bool | UnsetType = UNSET
+    password: Password | UnsetType = UNSET
+
+
 class UserPage(Struct, frozen=True):
     items: list[UserShown]
     next_cursor: str | None
@@ -161,15 +182,93 @@ class TeamCreate(Input, frozen=True):
     id: Identity | None = None
 
 
+class TeamChange(Input, frozen=True):
+    name: Name
+
+
 class TeamShown(Struct, frozen=True):
     id: str
     name: str
     created_at: str
 
 
+class TeamDetail(Struct, frozen=True):
+    """`managers` and `members`: names of active accounts; viewers and admins of the team count as members."""
+
+    id: str
+    name: str
+    created_at: str
+    managers: list[str]
+    members: list[str]
+
+
 class TeamPage(Struct, frozen=True):
     items: list[TeamShown]
     next_cursor: str | None
+
+
+class ServiceTokenCreate(Input, frozen=True):
+    """`permissions`: some of the caller's own, like `usage:read`."""
+
+    name: Name
+    permissions: Annotated[list[str], Meta(min_length=1, max_length=100)]
+    expires_at: Time | None = None
+
+
+class ServiceTokenShown(Struct, frozen=True, kw_only=True):
+    """A token without its text. It acts as `user`, as far as `permissions` go."""
+
+    id: str
+    prefix: str
+    name: str
+    user: str
+    permissions: list[str]
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
+
+
+class NewServiceToken(ServiceTokenShown, frozen=True, kw_only=True):
+    """`token` is the text to send as `Authorization: Bearer`; it is shown this once and kept nowhere."""
+
+    token: str
+
+
+class ServiceTokenPage(Struct, frozen=True):
+    items: list[ServiceTokenShown]
+    next_cursor: str | None
+
+
+def service_token_shown(token: ServiceToken) -> ServiceTokenShown:
+    return ServiceTokenShown(**_service_token_fields(token))
+
+
+def new_service_token_shown(token: ServiceToken, text: str) -> NewServiceToken:
+    return NewServiceToken(**_service_token_fields(token), token=text)
+
+
+def _service_token_fields(token: ServiceToken) -> dict[str, Any]:
+    return {
+        "id": token.id,
+        "prefix": token.prefix,
+        "name": token.name,
+        "user": token.user_id,
+        "permissions": token.permissions,
+        "created_at": format_time(token.created_at),
+        "expires_at": _time(token.expires_at),
+        "revoked_at": _time(token.revoked_at),
+    }
+
+
+def team_detail(team: Team, accounts: list[User]) -> TeamDetail:
+    managers = [user.id for user in accounts if user.role == Role.MANAGER]
+    members = [user.id for user in accounts if user.role != Role.MANAGER]
+    return TeamDetail(team.id, team.name, format_time(team.created_at), managers, members)
+
+
+def given(body: Input) -> dict[str, Any]:
+    """The fields of a change that were sent."""
+    return {name: getattr(body, name) for name in body.__struct_fields__ if getattr(body, name) is not UNSET}
 
 
 def key_shown(key: ApiKey) -> Key:

@@ -39,13 +39,32 @@ class UsageFilters(Input, frozen=True):
     end_reason: EndReason | None = None
     usage_source: UsageSource | None = None
     cost_source: CostSource | None = None
-    lane: Literal["direct", "litellm"] | None = None
+    lane: Literal["direct", "litellm", "ingest"] | None = None
 
     def within(self, scope: Scope) -> Filters:
         """The same for the service, narrowed to `scope`. Raises Invalid."""
         if self.start is not None and self.end is not None and self.end < self.start:
             raise Invalid([("end", "is before start")])
         return Filters(**{name: getattr(self, name) for name in _FILTERS}, scope=scope)
+
+
+class RollupQuery(Input, frozen=True):
+    """What the hourly sums know; `start` and `end` count by whole hours."""
+
+    start: Time | None = None
+    end: Time | None = None
+    model: Text | None = None
+    provider: Text | None = None
+    user: Text | None = None
+    team: Text | None = None
+    key: Annotated[str, Meta(max_length=1000, description="a key's id")] | None = None
+    agent: Text | None = None
+
+    def within(self, scope: Scope) -> Filters:
+        """The same for the service, narrowed to `scope`. Raises Invalid."""
+        if self.start is not None and self.end is not None and self.end < self.start:
+            raise Invalid([("end", "is before start")])
+        return Filters(**{name: getattr(self, name) for name in self.__struct_fields__}, scope=scope)
 
 
 class UsageQuery(UsageFilters, frozen=True):

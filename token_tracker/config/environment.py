@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,8 @@ from pathlib import Path
 from dotenv.parser import parse_stream
 
 from token_tracker.config.problems import nearest
-from token_tracker.config.values import Address, Secret, Settings
+from token_tracker.config.values import Address, Secret, Settings, SingleSignOn, Tls
+from token_tracker.domain.access import Role
 from token_tracker.domain.providers import PROVIDERS
 
 PREFIX = "TOKEN_TRACKER_"
@@ -25,11 +28,21 @@ DEFAULTS: Mapping[str, str] = {
     PREFIX + "API_PORT": "5000",
     PREFIX + "DASHBOARD_HOST": "127.0.0.1",
     PREFIX + "DASHBOARD_PORT": "8050",
+    **{f"{PREFIX}{of}TLS_{part}": "" for of in ("", "PROXY_", "API_", "DASHBOARD_") for part in ("CERT", "KEY")},
     PREFIX + "SECRET_KEY": "",
     PREFIX + "ADMIN_PASSWORD": "",
     PREFIX + "MAX_BODY_SIZE": "33554432",
     PREFIX + "JOURNAL_SYNC_MS": "100",
     PREFIX + "RETENTION_DAYS": "",
+    PREFIX + "API_URL": "",
+    PREFIX + "DASHBOARD_URL": "",
+    PREFIX + "OIDC_ISSUER": "",
+    PREFIX + "OIDC_CLIENT_ID": "",
+    PREFIX + "OIDC_CLIENT_SECRET": "",
+    PREFIX + "OIDC_ROLES_CLAIM": "groups",
+    PREFIX + "OIDC_ROLES": "",
+    PREFIX + "OIDC_DEFAULT_ROLE": "member",
+    PREFIX + "OIDC_TEAM_CLAIM": "",
 }
 PROVIDER_KEYS: Mapping[str, str] = {p.key_variable: p.name for p in PROVIDERS.values() if p.key_variable}
 SECRET_KEY_CHARACTERS = 32  # at least: HS256 wants 256 bits
@@ -69,6 +82,7 @@ def _reason(error: Exception) -> str:
 @dataclass(frozen=True, slots=True)
 class _Reader:
     variables: Mapping[str, str]
+    cwd: Path
     problems: list[str]
 
     def text(self, name: str) -> str:
@@ -77,6 +91,13 @@ class _Reader:
     def secret(self, name: str) -> Secret | None:
         value = self.text(name)
         return Secret(value) if value else None
+
+    def url(self, name: str) -> str:
+        text = self.text(name).strip().rstrip("/")
+        if text and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", text):
+            self.problems.append(f"{name} must be an address like https://tokens.example.com.")
+            return ""
+        return text
 
     def whole(self, name: str, least: int, most: int) -> int:
         text = self.text(name).strip()
@@ -87,12 +108,33 @@ class _Reader:
 
     def address(self, component: str) -> Address:
         name = f"{PREFIX}{component}"
-        return Address(self.text(f"{name}_HOST").strip(), self.whole(f"{name}_PORT", 1, 65535))
+        host, port = self.text(f"{name}_HOST").strip(), self.whole(f"{name}_PORT", 1, 65535)
+        return Address(host, port, self.tls(f"{name}_TLS") or self.tls(f"{PREFIX}TLS"))
+
+    def tls(self, name: str) -> Tls | None:
+        """A certificate that can be served with, or None; its own problems are reported."""
+        cert, key = self.variables.get(f"{name}_CERT"), self.variables.get(f"{name}_KEY")
+        if not cert and not key:
+            return None
+        if not cert or not key:
+            self.problem(f"{name}_{'KEY' if cert else 'CERT'} is missing: TLS needs the certificate and its key.")
+            return None
+        found = Tls(*((self.cwd / Path(path).expanduser()).absolute() for path in (cert, key)))
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(found.certificate, found.key, password="")
+        except (OSError, ssl.SSLError) as error:
+            why = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+            self.problem(f"{name}_CERT and {name}_KEY cannot be used: {why}.")
+        return found
+
+    def problem(self, text: str) -> None:
+        if text not in self.problems:  # one certificate serves several components
+            self.problems.append(text)
 
 
 def read_settings(variables: Mapping[str, str], cwd: Path, problems: list[str]) -> Settings:
     """The settings; a wrong value is reported and read as its default. Paths are absolute."""
-    read = _Reader(variables, problems)
+    read = _Reader(variables, cwd, problems)
     data_dir = (cwd / Path(read.text(PREFIX + "DATA_DIR")).expanduser()).absolute()
     settings = Settings(
         config_path=(cwd / Path(read.text(PREFIX + "CONFIG")).expanduser()).absolute(),
@@ -108,12 +150,48 @@ def read_settings(variables: Mapping[str, str], cwd: Path, problems: list[str]) 
         retention_days=read.whole(PREFIX + "RETENTION_DAYS", 1, 36_500)
         if read.text(PREFIX + "RETENTION_DAYS")
         else None,
+        single_sign_on=_single_sign_on(read),
+        api_url=read.url(PREFIX + "API_URL"),
+        dashboard_url=read.url(PREFIX + "DASHBOARD_URL"),
     )
     _check(settings, problems)
     for name in PROVIDER_KEYS:
         if not variables.get(name, "").isprintable():  # it goes into a header
             problems.append(f"{name} holds a line break or another character that no key has.")
     return settings
+
+
+def _single_sign_on(read: _Reader) -> SingleSignOn | None:
+    """None where no issuer is named; the other settings alone would do nothing, so they are then a problem."""
+    named = [name for name in DEFAULTS if name.startswith(PREFIX + "OIDC_") and read.variables.get(name)]
+    issuer, client_id = read.url(PREFIX + "OIDC_ISSUER"), read.text(PREFIX + "OIDC_CLIENT_ID")
+    if not named:
+        return None
+    for name, value in ((PREFIX + "OIDC_ISSUER", issuer), (PREFIX + "OIDC_CLIENT_ID", client_id)):
+        if not value and not read.text(name):
+            read.problems.append(f"{name} is not set, but {named[0]} is: single sign-on needs both.")
+    default_role = read.text(PREFIX + "OIDC_DEFAULT_ROLE")
+    if default_role not in (*Role, "none"):
+        read.problems.append(f"{PREFIX}OIDC_DEFAULT_ROLE must be one of {', '.join(Role)}, none.")
+    return SingleSignOn(
+        issuer=issuer,
+        client_id=client_id,
+        client_secret=read.secret(PREFIX + "OIDC_CLIENT_SECRET"),
+        roles_claim=read.text(PREFIX + "OIDC_ROLES_CLAIM"),
+        roles=_roles(read),
+        default_role=None if default_role == "none" else default_role,
+        team_claim=read.text(PREFIX + "OIDC_TEAM_CLAIM"),
+    )
+
+
+def _roles(read: _Reader) -> dict[str, str]:
+    name, roles = PREFIX + "OIDC_ROLES", {}
+    for pair in filter(None, (part.strip() for part in read.text(name).split(","))):
+        value, separator, role = pair.rpartition("=")
+        if not separator or role not in tuple(Role):
+            read.problems.append(f"{name} must be like 'platform-admins=admin,leads=manager'; '{pair}' is not.")
+        roles[value] = role
+    return roles
 
 
 def _check(settings: Settings, problems: list[str]) -> None:

@@ -18,6 +18,7 @@ from token_tracker.domain.rates import SEARCH, SEARCH_SIZES
 
 FILE_NAME = "model_prices_and_context_window_backup.json"
 _EXAMPLE = "sample_spec"  # the file documents itself under this name; it is no model
+_LEAST_EXPONENT, _MOST_EXPONENT = -30, 9  # of USD for one unit
 _TIER = re.compile(r"_above_(\d+)k_tokens")
 
 
@@ -57,14 +58,28 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
     return Catalogue(hashlib.sha256(content).hexdigest(), entries)
 
 
+class PriceFileError(ValueError):
+    """What was given is no price file; the message says why."""
+
+
 def load_rates(path: Path | None = None) -> dict[str, dict[str, str]]:
+    """`rates_of` the file at `path`, by default the locked package's."""
+    return rates_of((path or price_file_path()).read_bytes())
+
+
+def rates_of(content: bytes) -> dict[str, dict[str, str]]:
     """All prices by model and LiteLLM's field name: exact decimal text, USD per unit, never through a float.
 
     A `tiered_pricing` table becomes the `…_above_Nk_tokens` fields that other models have, and what LiteLLM's cost
-    calculator knows of single providers is written out (`_with_customs`). Models without any price are absent.
+    calculator knows of single providers is written out (`_with_customs`). Models without any price are absent. Raises
+    PriceFileError.
     """
-    with (path or price_file_path()).open(encoding="utf-8") as file:
-        models = json.load(file, parse_float=Decimal, parse_int=Decimal)
+    try:
+        models = json.loads(content, parse_float=Decimal, parse_int=Decimal, parse_constant=Decimal)
+    except (ValueError, RecursionError, ArithmeticError) as error:
+        raise PriceFileError(f"It is not valid JSON: {error}.") from None
+    if not isinstance(models, dict) or not all(isinstance(model, dict) for model in models.values()):
+        raise PriceFileError("It must be one JSON object with an object for each model, like LiteLLM's price file.")
     found = ((name, _rates(model)) for name, model in models.items() if name != _EXAMPLE)
     return {name: rates for name, rates in found if rates}
 
@@ -96,7 +111,10 @@ def _search_rates(sizes: object) -> dict[str, str]:
 
 
 def _is_rate(field: str, value: object) -> bool:
-    return "cost" in field and isinstance(value, Decimal)
+    """A number that a price can be: not one of a million digits, which to write out would take all memory."""
+    if "cost" not in field or not isinstance(value, Decimal) or not value.is_finite():
+        return False
+    return value == 0 or (value > 0 and _LEAST_EXPONENT < value.adjusted() < _MOST_EXPONENT)
 
 
 def _plain(value: Decimal) -> str:

@@ -38,16 +38,39 @@ class Hidden(dict[str, object]):
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM files: the certificate with its chain, and its key."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Address:
-    """Where a process listens."""
+    """Where a process listens, by TLS if it has a certificate."""
 
     host: str
     port: int
+    tls: Tls | None = None
 
     @property
     def url(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class SingleSignOn:
+    """An OpenID Connect provider. `roles`: values of the claim `roles_claim` and the role that each stands for; who
+    has none of them gets `default_role`, or with None may not log in. `team_claim` '': teams are set here."""
+
+    issuer: str
+    client_id: str
+    client_secret: Secret | None
+    roles_claim: str = "groups"
+    roles: Mapping[str, str] = field(default_factory=dict)
+    default_role: str | None = "member"
+    team_claim: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +88,9 @@ class Settings:
     max_body_bytes: int
     journal_sync_ms: int
     retention_days: int | None
+    single_sign_on: SingleSignOn | None = None
+    api_url: str = ""  # how people reach it, where a proxy stands between; '': as they asked for it
+    dashboard_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)

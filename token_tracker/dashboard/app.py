@@ -13,6 +13,7 @@ from token_tracker.config.paths import secret_key
 from token_tracker.dashboard.data import Viewer
 from token_tracker.dashboard.pages import overview
 from token_tracker.dashboard.sessions import current_viewer, protect
+from token_tracker.dashboard.single_sign_on import add_single_sign_on
 from token_tracker.database.session import make_engine
 
 
@@ -25,10 +26,12 @@ def create_app(configuration: Configuration | None = None) -> Flask:
         SESSION_COOKIE_NAME="tt_session",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_SECURE=settings.dashboard.tls is not None or settings.dashboard_url.startswith("https:"),
         MAX_CONTENT_LENGTH=1024 * 1024,
     )
     engine = server.extensions["engine"] = make_engine(settings.database_url.value)
     protect(server, engine)
+    add_single_sign_on(server, engine, settings.single_sign_on, settings.dashboard_url)
     app = Dash(
         "token_tracker.dashboard",
         server=server,

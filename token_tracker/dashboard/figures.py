@@ -24,7 +24,7 @@ NANO = 1_000_000_000
 _MODELS_SHOWN = len(COLOURS)
 _NAME_SHOWN = 32  # characters of a model's name on an axis; the rest shows on hover
 _ROOM_FOR_TEXT = 1.35  # the axis is so many times the longest bar
-_TICKS_SHOWN = 8  # as many as fit beside each other on a narrow page
+_TICKS_SHOWN = 6  # as many as fit beside each other on a narrow page
 
 
 def _layout(*, y_title: str, hour_ticks: bool = True, **extra: object) -> go.Layout:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,14 +15,15 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from token_tracker.dashboard.data import Viewer, find_viewer
 from token_tracker.database.session import reading, transaction
-from token_tracker.services import refresh_tokens
+from token_tracker.services import refresh_tokens, throttle
 from token_tracker.services.accounts import authenticate
 
 log = logging.getLogger("token_tracker.dashboard")
 
 LIFETIME = timedelta(hours=12)
-OPEN_PATHS = frozenset({"/login", "/assets/style.css"})
+OPEN_PATHS = frozenset({"/login", "/login/sso", "/login/sso/callback", "/assets/style.css"})
 WRONG = "Wrong user name or password."
+TOO_MANY = "Too many wrong passwords. Wait {} s and try again."
 AWAY = "The database cannot be reached right now; nobody can log in until it is back. Calls go on meanwhile."
 
 
@@ -74,29 +76,40 @@ def _has_ended(engine: Engine) -> bool:
 def _login_view(engine: Engine) -> Callable[[], str | BaseResponse | tuple[str, int]]:
     def login() -> str | BaseResponse | tuple[str, int]:
         if request.method == "GET":
-            return redirect("/") if _is_logged_in() else _page(None)
+            return redirect("/") if _is_logged_in() else login_page(None)
         _require_csrf()
         username, password = request.form.get("username", ""), request.form.get("password", "")
         try:
+            at, address = datetime.now(UTC), request.remote_addr or ""
+            with transaction(engine) as database:
+                wait = throttle.begin(database, username=username, address=address, at=at)
+            if wait is not None:
+                return login_page(TOO_MANY.format(math.ceil(wait.total_seconds())), username), 429
             with reading(engine) as database:
                 user = authenticate(database, username=username, password=password)
             if user is None:
-                return _page(WRONG, username), 401
-            at = datetime.now(UTC)
+                return login_page(WRONG, username), 401
             with transaction(engine) as database:
+                throttle.succeeded(database, username=username, address=address)
                 token = refresh_tokens.issue(database, user_id=user.id, at=at)
         except SQLAlchemyError:
-            return _page(AWAY, username), 503
-        session.clear()
-        session["user"] = user.id
-        session["login"] = refresh_tokens.login_of(token)
-        session["until"] = (at + LIFETIME).timestamp()
+            return login_page(AWAY, username), 503
+        enter(user.id, token, at)
         return redirect("/")
 
     return login
 
 
-def _page(problem: str | None, username: str = "") -> str:
+def enter(user_id: str, token: str, at: datetime) -> None:
+    """This browser is now that account's; `token` is the first of its new login."""
+    session.clear()
+    session["user"] = user_id
+    session["login"] = refresh_tokens.login_of(token)
+    session["until"] = (at + LIFETIME).timestamp()
+
+
+def login_page(problem: str | None, username: str = "") -> str:
+    """The form, with what went wrong."""
     return render_template("login.html", problem=problem, username=username, csrf_token=csrf_token())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from token_tracker.demo.asked import chat_asked
 from token_tracker.demo.echo import BadCall, Call, Event, Json, Reply, read_conversation, read_model, texts, words
 
 DONE = Event("[DONE]")
@@ -11,7 +12,7 @@ DONE = Event("[DONE]")
 
 def read(body: Json) -> Call:
     bound = body.get("max_completion_tokens", body.get("max_tokens"))
-    return read_conversation(body, body.get("messages"), max_words=bound)
+    return chat_asked(read_conversation(body, body.get("messages"), max_words=bound))
 
 
 def usage(reply: Reply) -> Json:
@@ -30,20 +31,34 @@ def usage(reply: Reply) -> Json:
 
 
 def answer(call: Call, reply: Reply) -> Json:
-    message = {"role": "assistant", "content": reply.text, "refusal": None}
+    message: Json = {"role": "assistant", "content": reply.text, "refusal": None}
+    if reply.tool:
+        message |= {"content": None, "tool_calls": [_tool_call(reply, reply.text)]}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish(reply)}
     return {**_head(call, reply, "chat.completion"), "choices": [choice], "usage": usage(reply)}
 
 
 def events(call: Call, reply: Reply) -> Iterator[Event]:
     """One chunk a word; usage in a last chunk without choices, only if the client asked for it."""
-    yield _chunk(call, reply, {"role": "assistant", "content": "", "refusal": None})
+    if reply.tool:
+        yield _chunk(call, reply, {"role": "assistant", "tool_calls": [{"index": 0, **_tool_call(reply, "")}]})
+    else:
+        yield _chunk(call, reply, {"role": "assistant", "content": "", "refusal": None})
     for piece in reply.pieces:
-        yield _chunk(call, reply, {"content": piece})
+        arguments = {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}
+        yield _chunk(call, reply, arguments if reply.tool else {"content": piece})
     yield _chunk(call, reply, {}, finish(reply))
     if call.include_usage:
         yield Event({**_head(call, reply, "chat.completion.chunk"), "choices": [], "usage": usage(reply)})
     yield DONE
+
+
+def _tool_call(reply: Reply, arguments: str) -> Json:
+    return {
+        "id": f"call_{reply.serial}",
+        "type": "function",
+        "function": {"name": reply.tool, "arguments": arguments},
+    }
 
 
 def _chunk(call: Call, reply: Reply, delta: Json, finish: str | None = None) -> Event:
@@ -57,7 +72,7 @@ def _head(call: Call, reply: Reply, kind: str) -> Json:
 
 
 def finish(reply: Reply) -> str:
-    return "length" if reply.is_cut else "stop"
+    return "length" if reply.is_cut else "tool_calls" if reply.tool else "stop"
 
 
 def read_embeddings(body: Json) -> Call:

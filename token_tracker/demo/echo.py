@@ -1,4 +1,4 @@
-"""What the echo provider says: the last user message with a friendly prefix, counted in words."""
+"""What the echo provider says: the last user message with a friendly prefix, or what else is asked; in words."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ class Call:
     stream: bool = False
     include_usage: bool = False
     max_words: int | None = None
+    tool: str = ""  # the tool to call instead of speaking; `said` are its arguments
+    said: str = ""  # JSON to say instead of the echo
     body: Json = field(default_factory=dict)
 
 
@@ -40,6 +42,7 @@ class Reply:
     pieces: tuple[str, ...]
     usage: Usage
     is_cut: bool = False  # the bound on words took something away
+    tool: str = ""  # the tool that is called; the text is the JSON of its arguments
     serial: str = field(default_factory=lambda: secrets.token_hex(12))
     created_s: int = field(default_factory=lambda: int(time.time()))
 
@@ -58,10 +61,10 @@ class Event:
 
 def echo(call: Call) -> Reply:
     """The reply to `call`, billed by the word: what was read and what is said."""
-    pieces = _WORD.findall((PREFIX + call.last_message).rstrip())
+    pieces = _WORD.findall(call.said or (PREFIX + call.last_message).rstrip())
     kept = pieces if call.max_words is None else pieces[: call.max_words]
     usage = Usage(input_tokens=call.prompt_words, output_tokens=len(kept))
-    return Reply((*kept[:-1], kept[-1].rstrip()), usage, is_cut=len(kept) < len(pieces))
+    return Reply((*kept[:-1], kept[-1].rstrip()), usage, is_cut=len(kept) < len(pieces), tool=call.tool)
 
 
 def words(text: str) -> int:

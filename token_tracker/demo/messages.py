@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
+from token_tracker.demo.asked import messages_asked
 from token_tracker.demo.echo import BadCall, Call, Event, Json, Reply, read_conversation
 
 
 def read(body: Json) -> Call:
     if body.get("max_tokens") is None:
         raise BadCall("max_tokens: Field required")
-    return read_conversation(body, body.get("messages"), body.get("system"), max_words=body.get("max_tokens"))
+    call = read_conversation(body, body.get("messages"), body.get("system"), max_words=body.get("max_tokens"))
+    return messages_asked(call)
 
 
 def read_countable(body: Json) -> Call:
@@ -42,8 +45,10 @@ def usage(reply: Reply, output_tokens: int | None = None) -> Json:
 
 
 def answer(call: Call, reply: Reply) -> Json:
-    text = {"type": "text", "text": reply.text, "citations": None}
-    return _message(call, reply) | {"content": [text], "stop_reason": _stop(reply), "usage": usage(reply)}
+    block: Json = {"type": "text", "text": reply.text, "citations": None}
+    if reply.tool:
+        block = _tool_use(reply) | {"input": {} if reply.is_cut else json.loads(reply.text)}
+    return _message(call, reply) | {"content": [block], "stop_reason": _stop(reply), "usage": usage(reply)}
 
 
 def events(call: Call, reply: Reply) -> Iterator[Event]:
@@ -54,10 +59,13 @@ def events(call: Call, reply: Reply) -> Iterator[Event]:
 
 def _steps(call: Call, reply: Reply) -> Iterator[tuple[str, Json]]:
     yield "message_start", {"message": _message(call, reply) | {"usage": usage(reply, 1)}}
-    yield "content_block_start", {"index": 0, "content_block": {"type": "text", "text": ""}}
+    opened = _tool_use(reply) if reply.tool else {"type": "text", "text": ""}
+    yield "content_block_start", {"index": 0, "content_block": opened}
     yield "ping", {}
     for piece in reply.pieces:
-        yield "content_block_delta", {"index": 0, "delta": {"type": "text_delta", "text": piece}}
+        text = {"type": "text_delta", "text": piece}
+        arguments = {"type": "input_json_delta", "partial_json": piece}
+        yield "content_block_delta", {"index": 0, "delta": arguments if reply.tool else text}
     yield "content_block_stop", {"index": 0}
     final = {"output_tokens": reply.usage.completion_tokens}
     yield "message_delta", {"delta": {"stop_reason": _stop(reply), "stop_sequence": None}, "usage": final}
@@ -77,4 +85,8 @@ def _message(call: Call, reply: Reply) -> Json:
 
 
 def _stop(reply: Reply) -> str:
-    return "max_tokens" if reply.is_cut else "end_turn"
+    return "max_tokens" if reply.is_cut else "tool_use" if reply.tool else "end_turn"
+
+
+def _tool_use(reply: Reply) -> Json:
+    return {"type": "tool_use", "id": f"toolu_{reply.serial}", "name": reply.tool, "input": {}}

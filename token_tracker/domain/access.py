@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -23,6 +23,21 @@ class Permission(StrEnum):
     USERS_MANAGE = "users:manage"
     TEAMS_READ = "teams:read"
     TEAMS_MANAGE = "teams:manage"
+    PRICES_READ = "prices:read"
+    PRICES_MANAGE = "prices:manage"
+    TOKENS_READ = "tokens:read"
+    TOKENS_MANAGE = "tokens:manage"
+    PASSWORD_CHANGE = "password:change"  # noqa: S105 (a name)
+
+
+class KeyPermission(StrEnum):
+    """What a virtual key may do beyond calling models; a key has none unless it was given."""
+
+    INGEST = "ingest"  # POST /v1/usage/events
+    PASSTHROUGH = "passthrough"  # paths of an upstream that the gateway does not know
+
+
+KEY_PERMISSIONS = frozenset(KeyPermission)
 
 
 class Reach(StrEnum):
@@ -33,6 +48,8 @@ class Reach(StrEnum):
     ALL = "all"
 
 
+# An account's own tokens and password are its own, whatever else it may do.
+_OF_EVERYBODY = (Permission.TOKENS_READ, Permission.TOKENS_MANAGE, Permission.PASSWORD_CHANGE)
 GRANTS: Mapping[Role, Mapping[Permission, Reach]] = MappingProxyType(
     {
         Role.ADMIN: MappingProxyType(dict.fromkeys(Permission, Reach.ALL)),
@@ -43,6 +60,8 @@ GRANTS: Mapping[Role, Mapping[Permission, Reach]] = MappingProxyType(
                 Permission.KEYS_MANAGE: Reach.TEAM,
                 Permission.USERS_READ: Reach.TEAM,
                 Permission.TEAMS_READ: Reach.TEAM,
+                Permission.PRICES_READ: Reach.ALL,
+                **dict.fromkeys(_OF_EVERYBODY, Reach.OWN),
             }
         ),
         Role.MEMBER: MappingProxyType(
@@ -51,15 +70,40 @@ GRANTS: Mapping[Role, Mapping[Permission, Reach]] = MappingProxyType(
                 Permission.KEYS_READ: Reach.OWN,
                 Permission.KEYS_MANAGE: Reach.OWN,
                 Permission.USERS_READ: Reach.OWN,
+                Permission.PRICES_READ: Reach.ALL,
+                **dict.fromkeys(_OF_EVERYBODY, Reach.OWN),
             }
         ),
         Role.VIEWER: MappingProxyType(
             dict.fromkeys(
-                (Permission.USAGE_READ, Permission.KEYS_READ, Permission.USERS_READ, Permission.TEAMS_READ), Reach.ALL
+                (
+                    Permission.USAGE_READ,
+                    Permission.KEYS_READ,
+                    Permission.USERS_READ,
+                    Permission.TEAMS_READ,
+                    Permission.PRICES_READ,
+                ),
+                Reach.ALL,
             )
+            | dict.fromkeys(_OF_EVERYBODY, Reach.OWN)
         ),
     }
 )
+
+
+# Who may put a permission on a key: usage that a key reports is booked on its word, also on others of its team; what
+# is passed on may reach anything at the upstream.
+KEY_GRANTS: Mapping[KeyPermission, frozenset[Role]] = MappingProxyType(
+    {
+        KeyPermission.INGEST: frozenset({Role.ADMIN, Role.MANAGER}),
+        KeyPermission.PASSTHROUGH: frozenset({Role.ADMIN}),
+    }
+)
+
+
+def may_put_on_key(role: Role, permissions: Iterable[str]) -> bool:
+    """Whether an account of `role` may give a key all of `permissions`; unknown names are judged elsewhere."""
+    return all(role in KEY_GRANTS[KeyPermission(name)] for name in permissions if name in KEY_PERMISSIONS)
 
 
 @dataclass(frozen=True, slots=True)

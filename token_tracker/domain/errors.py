@@ -54,8 +54,24 @@ def model_not_found(model: str, nearest: str | None) -> Refusal:
     )
 
 
+def model_switched_off(model: str, why: str) -> Refusal:
+    return Refusal(
+        404, "model_not_found", f"The model '{model}' is configured here, but switched off: {why}.", param="model"
+    )
+
+
 def model_not_allowed(model: str) -> Refusal:
     return Refusal(403, "model_not_allowed", f"This key may not use the model '{model}'.", param="model")
+
+
+def permission_required(permission: str) -> Refusal:
+    """The key is good, but not for this route."""
+    return Refusal(
+        403,
+        "permission_required",
+        f"This key does not have the permission '{permission}'; nothing was taken. An admin can give it with "
+        f'PATCH /api/keys/{{id}} {{"permissions": ["{permission}"]}}.',
+    )
 
 
 def not_spoken(model: str, path: str) -> Refusal:

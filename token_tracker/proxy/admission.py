@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from yarl import URL
 
 from token_tracker.config.values import Deployment
-from token_tracker.domain.errors import journal_unavailable, model_not_allowed, model_not_found, not_spoken
+from token_tracker.domain.errors import journal_unavailable, model_not_allowed, not_spoken
 from token_tracker.domain.providers import PROVIDERS, UNTRANSLATED, WireFormat
 from token_tracker.proxy.attempts import Asked, Attempts
 from token_tracker.proxy.auth import Keys, authenticate, may_use
@@ -40,6 +40,16 @@ class Translation(Protocol):
     def restorer(self, wire: WireFormat, deployment: Deployment, request: Request) -> Shaper: ...
 
 
+class StoredResponses(Protocol):
+    """What is known of the responses that providers keep."""
+
+    async def tied(self, choice: Choice, request: Request, key: KeyRecord) -> Choice:
+        """Where a call goes that follows a stored response: to what made it, and nowhere else. Raises Refusal."""
+
+    def watch(self, attempt: Attempt) -> None:
+        """Note whose the response of an attempt is, if the provider keeps it."""
+
+
 @dataclass(slots=True)
 class Call:
     """What all attempts of a call have in common."""
@@ -63,6 +73,7 @@ class Admission:
     translation: Translation | None
     max_body_bytes: int
     silence_s: float
+    stored: StoredResponses | None = None
 
     async def admit(
         self, route: Route, model: str, scope: dict[str, Any], receive: Receive, call_id: str
@@ -77,6 +88,8 @@ class Admission:
         body = await read_body(receive, incoming.own, self.max_body_bytes, self.silence_s)
         request = route.dialect.read(body, Envelope(incoming.content_type, model))
         choice = self._choice(key, request.model, route.dialect.wire)
+        if route.keeps and self.stored is not None:
+            choice = await self.stored.tied(choice, request, key)
         call = Call(route, query_of(scope), incoming, request, subject_of(key, incoming.own, request), call_id)
         # The gate's place: it holds the worst case of the call here, or refuses it.
         try:
@@ -94,7 +107,7 @@ class Admission:
     def _choice(self, key: KeyRecord, model: str, wire: WireFormat) -> Choice:
         choice = self.upstreams.choice(model, wire)
         if choice is None:
-            raise model_not_found(model[:256], self.upstreams.nearest(model, lambda name: self.allowed(key, name)))
+            raise self.upstreams.not_found(model, lambda name: self.allowed(key, name))
         if not self.allowed(key, model):
             raise model_not_allowed(model[:256])
         return choice
@@ -134,7 +147,10 @@ class Admission:
         )
         self.journal.open(opened)
         price = self.prices.choice(target)
-        return Attempt(opened, call.route.dialect, call.request, target, price, other_model=other_model)
+        attempt = Attempt(opened, call.route.dialect, call.request, target, price, other_model=other_model)
+        if call.route.keeps and self.stored is not None:
+            self.stored.watch(attempt)
+        return attempt
 
 
 def query_of(scope: dict[str, Any]) -> bytes:

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from token_tracker.domain.errors import Refusal, method_not_allowed, model_not_found, not_found
-from token_tracker.proxy.admission import Admission
+from token_tracker.domain.errors import Refusal, method_not_allowed, not_found
+from token_tracker.proxy.admission import Admission, query_of
 from token_tracker.proxy.attempts import Attempts, run_attempts
 from token_tracker.proxy.auth import authenticate
 from token_tracker.proxy.body import ClientLeft, Receive
@@ -20,23 +20,48 @@ from token_tracker.proxy.dialects import ROUTES, find
 from token_tracker.proxy.dialects.base import Route
 from token_tracker.proxy.dialects.models import model_body, models_body
 from token_tracker.proxy.errors import refuse
+from token_tracker.proxy.events import PATH as EVENTS
 from token_tracker.proxy.headers import split
 from token_tracker.proxy.health import Health
+from token_tracker.proxy.ingest import Ingest
 from token_tracker.proxy.lanes.exchange import Exchange, Floor
+from token_tracker.proxy.objects import operations
+from token_tracker.proxy.objects.calls import ObjectCalls
+from token_tracker.proxy.passthrough import PASS, Passthrough
 
 log = logging.getLogger("token_tracker.gateway")
 Scope = dict[str, Any]
 MODELS = "/v1/models"
+_INDEX = msgspec.json.encode(
+    {
+        "service": "Token Tracker gateway",
+        "use": "Point an OpenAI client at /v1, or an Anthropic client at this address, with a virtual key (sk-tt-…).",
+        "models": MODELS,
+        "health": "/health",
+    }
+)
+_PASSED = (*operations.ROOTS, PASS)
 _HEALTH = ("/health", "/health/live", "/health/ready")
 
 
 class Gateway:
     """One worker's application. Everything that lives longer than a call is in `floor`, `admission` and `health`."""
 
-    def __init__(self, floor: Floor, admission: Admission, health: Health, ids: CallIds) -> None:
+    def __init__(
+        self,
+        floor: Floor,
+        admission: Admission,
+        health: Health,
+        ids: CallIds,
+        ingest: Ingest,
+        stored: ObjectCalls | None = None,
+    ) -> None:
         self.floor = floor
+        self.stored = stored
+        self._passthrough = Passthrough(admission)
         self.admission = admission
         self.health = health
+        self.ingest = ingest
         self._ids = ids
 
     async def __call__(self, scope: Scope, receive: Receive, send: Callable[[Any], Awaitable[None]]) -> None:
@@ -49,6 +74,11 @@ class Gateway:
         try:
             if route is not None and scope["method"] == "POST":
                 await self._call(route, model, scope, receive, client, request_id)
+            elif path == EVENTS and scope["method"] == "POST":
+                answer = await self.ingest.take(scope, receive)
+                await _send_json(client, 200, msgspec.json.encode(answer), request_id)
+            elif path.startswith(_PASSED):
+                await self._pass_on(path, scope, receive, client, request_id)
             else:
                 await self._answer(path, scope, client, request_id)
         except Refusal as refusal:
@@ -77,18 +107,31 @@ class Gateway:
             attempt, asked = call
             await Exchange(self.floor, attempt, client, *asked).run()
 
+    async def _pass_on(self, path: str, scope: Scope, receive: Receive, client: Client, call_id: str) -> None:
+        """Calls of which little or nothing is read: stored objects, and paths that only the upstream knows."""
+        if path.startswith(PASS):
+            attempt, asked = await self._passthrough.admit(scope, receive, call_id)
+        else:
+            found = operations.find(scope["method"], path)
+            if found is None or self.stored is None:
+                raise not_found(f"{scope['method']} {path[:256]}")
+            attempt, asked = await self.stored.admit(*found, query_of(scope), scope, receive, call_id)
+        await Exchange(self.floor, attempt, client, *asked).run()
+
     async def _answer(self, path: str, scope: Scope, client: Client, request_id: str) -> None:
         """All that is not a call: health, models, and what the gateway does not serve. Raises Refusal."""
         if _is_websocket(scope):
             raise websocket_refused(path)
         is_read = scope["method"] in ("GET", "HEAD")
-        if path in _HEALTH and is_read:
+        if path == "/" and is_read:
+            await _send_json(client, 200, _INDEX, request_id)
+        elif path in _HEALTH and is_read:
             status, answer = await self.health.answer(path)
             await _send_json(client, status, msgspec.json.encode(answer), request_id)
         elif (path == MODELS or path.startswith(MODELS + "/")) and is_read:
             await _send_json(client, 200, self._models(path, scope), request_id)
-        elif path in ROUTES or path in _HEALTH or path == MODELS:
-            allowed = "POST" if path in ROUTES else "GET"
+        elif path in ROUTES or path in _HEALTH or path in (MODELS, EVENTS):
+            allowed = "POST" if path in ROUTES or path == EVENTS else "GET"
             refusal = method_not_allowed(scope["method"], path, allowed)
             await refuse(client, family_of(path, scope), refusal, request_id, (b"allow", allowed.encode()))
         else:
@@ -109,7 +152,7 @@ class Gateway:
                 family, [(each, upstreams.provider(each)) for each in upstreams.names() if allowed(each)]
             )
         if not upstreams.deployments(name) or not allowed(name):
-            raise model_not_found(name[:256], upstreams.nearest(name, allowed))
+            raise upstreams.not_found(name, allowed)
         return model_body(family, name, upstreams.provider(name))
 
 

@@ -43,6 +43,16 @@ class Journal(Protocol):
     def awaiting(self, record: Awaiting) -> None: ...
 
 
+class Keeper(Protocol):
+    """What is done with an answer about something that the provider keeps. `is_whole`: it is never streamed on."""
+
+    is_whole: bool
+
+    async def heard(self, attempt: Attempt, body: bytes) -> bytes:
+        """Called with what was read so far before the client gets it, and with a whole answer's body, of which it gives
+        what the client gets. Raises JournalUnavailable and UnreadableAnswer: then the client gets nothing."""
+
+
 @dataclass(slots=True)
 class Attempt:
     """One attempt at an upstream. What is learnt on the way is written here; `end_record` makes the row of it."""
@@ -61,6 +71,8 @@ class Attempt:
     is_booked: bool = False
     latency_ms: float | None = None  # set where the attempt ended before it is booked
     other_model: str = ""  # the name of the fallback that is asked, '' for the client's own model
+    keeper: Keeper | None = None
+    is_pending: bool = False  # the provider works on in the background, and tells the usage later
 
     @property
     def id(self) -> str:
@@ -80,14 +92,15 @@ class Attempt:
     @property
     def is_free(self) -> bool:
         """Nothing was consumed that anybody bills: not sent, not served (an error inside a 200 is not either), or a
-        route without a price."""
+        route without a price (but for usage that it tells of something earlier)."""
         reading = self.reading
         failed = reading.error and reading.usage is None and not reading.output_bytes
-        return not self.was_sent or self.status >= 300 or failed or self.dialect.uncounted is Uncounted.FREE
+        unbilled = self.dialect.uncounted is Uncounted.FREE and not (reading.usage is not None and reading.is_final)
+        return not self.was_sent or self.status >= 300 or failed or unbilled
 
     def evidence(self) -> tuple[Usage, UsageSource]:
         """What the attempt consumed and on whose word; the provider's own count wherever there is one."""
-        if self.is_free:
+        if self.is_free or self.is_pending:
             return NO_USAGE, UsageSource.NONE
         reading = self.reading
         if reading.usage is not None and reading.is_final:

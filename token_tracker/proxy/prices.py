@@ -8,6 +8,7 @@ from typing import Protocol
 
 from token_tracker.config.values import Deployment, PricingEntry
 from token_tracker.domain.pricing import Choice, Price, PricingTable, choose, make_price
+from token_tracker.domain.providers import PROVIDERS
 from token_tracker.proxy.books.publication import PriceRecord
 from token_tracker.proxy.upstreams import Target
 
@@ -34,6 +35,18 @@ class PriceBook:
             target.price = self._choose(target.deployment)
             target.price_from_us = self._published.made_at_us
         return target.price
+
+    def named(self, provider: str, model: str) -> Choice:
+        """The price that holds now for a provider's model which no entry of ours served."""
+        known = PROVIDERS.get(provider)
+        return choose(
+            (f"{provider}/{model}", model),
+            is_local=known is not None and known.self_hosted,
+            entry=None,
+            override=lambda name: self._lookup("override", name),
+            pricing=lambda names: self._table.find(provider, names),
+            file=lambda name: self._lookup("file", name),
+        )
 
     def _choose(self, deployment: Deployment) -> Choice:
         entry = None if deployment.rates is None else make_price("entry", deployment.name, deployment.rates)

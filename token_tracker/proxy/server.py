@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from types import FrameType
 
 import aiohttp
@@ -21,17 +22,21 @@ import uvicorn
 from token_tracker.config import paths
 from token_tracker.config.load import ConfigurationError, load
 from token_tracker.config.logs import write_logs
-from token_tracker.config.values import Address, Configuration
+from token_tracker.config.values import Address, Configuration, Tls
 from token_tracker.proxy.admission import Admission
 from token_tracker.proxy.app import Gateway
 from token_tracker.proxy.books.journal import Journal
+from token_tracker.proxy.books.object_index import ObjectIndex, index_path
 from token_tracker.proxy.books.snapshot import SnapshotReader
 from token_tracker.proxy.books.status import recorder_problems, status_path
 from token_tracker.proxy.call import CallIds
 from token_tracker.proxy.health import Health, LiteLLMChild
+from token_tracker.proxy.ingest import Ingest
 from token_tracker.proxy.lanes.exchange import Floor, MarkingRequest
 from token_tracker.proxy.lanes.translated import TranslatedLane
 from token_tracker.proxy.litellm.evidence import EvidenceServer
+from token_tracker.proxy.objects.calls import ObjectCalls
+from token_tracker.proxy.objects.desk import Desk
 from token_tracker.proxy.prices import PriceBook
 from token_tracker.proxy.protocol import GatewayProtocol
 from token_tracker.proxy.upstreams import Upstreams
@@ -112,11 +117,11 @@ async def serve(configuration: Configuration, listener: socket.socket) -> None:
     async with gateway(configuration) as app:
         host, port = listener.getsockname()[:2]
         log.info("listening on %s:%s", host, port)
-        await make_server(app).serve(sockets=[listener])
+        await make_server(app, configuration.settings.proxy.tls).serve(sockets=[listener])
         log.info("stopped")
 
 
-def make_server(app: Gateway) -> Server:
+def make_server(app: Gateway, tls: Tls | None = None) -> Server:
     config = uvicorn.Config(
         app,
         http=GatewayProtocol,
@@ -128,6 +133,8 @@ def make_server(app: Gateway) -> Server:
         server_header=False,
         log_config=None,
         timeout_keep_alive=75,
+        ssl_certfile=str(tls.certificate) if tls else None,
+        ssl_keyfile=str(tls.key) if tls else None,
     )
     return Server(config, app)
 
@@ -162,7 +169,8 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
     evidence = EvidenceServer(paths.runtime_dir(settings) / f"{journal.incarnation}.sock")
     await evidence.start()
     session = make_session()
-    app = build(configuration, journal, snapshot, evidence, session)
+    desk = Desk(journal, ObjectIndex(index_path(settings)))
+    app = build(configuration, journal, snapshot, evidence, session, desk)
     refreshing = asyncio.create_task(keep_fresh(snapshot))
     try:
         yield app
@@ -172,6 +180,7 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         await asyncio.gather(*app.floor.background, return_exceptions=True)
         await evidence.close()
         await session.close()
+        desk.close()
         journal.close()
 
 
@@ -198,26 +207,39 @@ def build(
     snapshot: SnapshotReader,
     evidence: EvidenceServer,
     session: aiohttp.ClientSession,
+    desk: Desk,
 ) -> Gateway:
     """Wire the rooms together."""
     options = configuration.gateway
     demo_url = os.environ.get("TT_DEMO_URL", "")
-    upstreams = Upstreams(configuration.models, options, demo_url, configuration.routing)
+    upstreams = Upstreams(configuration.models, options, demo_url, configuration.routing, configuration.off)
     child_url, child_key = os.environ.get("TT_LITELLM_URL"), os.environ.get("TT_LITELLM_KEY")
+    prices = PriceBook(configuration.pricing, snapshot)
     admission = Admission(
         keys=snapshot,
         upstreams=upstreams,
-        prices=PriceBook(configuration.pricing, snapshot),
+        prices=prices,
         journal=journal,
         translation=TranslatedLane(child_url, child_key, demo_url) if child_url and child_key else None,
         max_body_bytes=configuration.settings.max_body_bytes,
         silence_s=options.client_stall_s,
     )
+    stored = ObjectCalls(admission, desk)
+    admission = replace(admission, stored=stored)
     child = LiteLLMChild(session, child_url, configuration.needs_litellm)
     recorder = status_path(configuration.settings)
     health = Health(configuration, snapshot, child, lambda: recorder_problems(recorder, time.time_ns() // 1000))
     floor = Floor(session, journal, options, evidence)
-    return Gateway(floor, admission, health, CallIds(journal.incarnation))
+    settings = configuration.settings
+    ingest = Ingest(
+        keys=snapshot,
+        prices=prices,
+        journal=journal,
+        max_body_bytes=settings.max_body_bytes,
+        silence_s=options.client_stall_s,
+        retention_days=settings.retention_days,
+    )
+    return Gateway(floor, admission, health, CallIds(journal.incarnation), ingest, stored)
 
 
 async def keep_fresh(snapshot: SnapshotReader) -> None:

@@ -3,18 +3,21 @@ before a call comes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from yarl import URL
 
 from token_tracker.config.values import Deployment, GatewayOptions, ModelTable, Routing
 from token_tracker.domain import pricing
+from token_tracker.domain.errors import Refusal, model_not_found, model_switched_off
 from token_tracker.domain.providers import PROVIDERS, WireFormat
 from token_tracker.proxy.cooldown import Health
 from token_tracker.proxy.lanes.direct import credential_headers, direct_url
+from token_tracker.proxy.objects.accounts import Accounts
 from token_tracker.proxy.plan import Group
 
+NEAREST_PERCENT = 55  # how alike two names must be
 # Names behind a wildcard come from clients: only so many are remembered before the memory is emptied.
 REMEMBERED_NAMES = 4096
 FALLBACKS_MAX = 5
@@ -54,18 +57,30 @@ class Choice:
 
 
 class Upstreams:
-    """The model table, ready for calls. `demo_url` is where the echo provider listens ('' if it does not run)."""
+    """The model table, ready for calls. `demo_url` is where the echo provider listens ('' if it does not run); `off`:
+    names that are configured but switched off, and why."""
 
     def __init__(
-        self, models: ModelTable, options: GatewayOptions, demo_url: str = "", routing: Routing | None = None
+        self,
+        models: ModelTable,
+        options: GatewayOptions,
+        demo_url: str = "",
+        routing: Routing | None = None,
+        off: Iterable[tuple[str, str]] = (),
     ) -> None:
+        self._off = dict(off)
         self._models = models
         self._options = options
         self._routing = routing or Routing()
         self._health: dict[tuple[str, int], Health] = {}  # by entry, whatever names and formats lead to it
         self._demo_url = demo_url
+        self.accounts = Accounts(models, demo_url)
         self._prefixes = sorted(models.wildcards, key=len, reverse=True)
         self._choices: dict[tuple[str, WireFormat], Choice | None] = {}
+
+    @property
+    def demo_url(self) -> str:
+        return self._demo_url
 
     @property
     def retry_after_s(self) -> float:
@@ -116,9 +131,17 @@ class Upstreams:
         """The name most like a wrong one, of those the key may use; only for the refusal's text."""
         from rapidfuzz import fuzz, process  # on the refusal path only: a gateway without mistakes never loads it
 
-        names = [each for each in self.names() if allowed(each)]
-        found = process.extractOne(name[:256], names, scorer=fuzz.WRatio, score_cutoff=60)
-        return None if found is None else str(found[0])
+        asked, names = name[:256].lower(), [each for each in self.names() if allowed(each)]
+        found = process.extractOne(asked, names, scorer=fuzz.ratio, processor=str.lower, score_cutoff=NEAREST_PERCENT)
+        if found is not None:
+            return str(found[0])
+        return next((each for each in names if len(asked) > 2 and each.lower().startswith(asked)), None)
+
+    def not_found(self, name: str, allowed: Callable[[str], bool]) -> Refusal:
+        """Why a model cannot be asked: it is switched off, for a reason, or there is none of the name."""
+        if (why := self._off.get(name)) is not None:
+            return model_switched_off(name[:256], why)
+        return model_not_found(name[:256], self.nearest(name, allowed))
 
     def _make_choice(self, name: str, wire: WireFormat) -> Choice | None:
         targets = tuple(self._target(deployment, wire) for deployment in self.deployments(name))
@@ -151,13 +174,21 @@ class Upstreams:
                 self._follow(other, found, seen)
 
     def _target(self, deployment: Deployment, wire: WireFormat) -> Target:
-        lane, options = lane_of(deployment, wire), self._options
+        lane = lane_of(deployment, wire)
         direct = lane == "direct"
+        url = URL(direct_url(deployment, wire, self._demo_url)) if direct else None
+        return self.target_at(deployment, lane, url, credential_headers(deployment, wire) if direct else ())
+
+    def target_at(
+        self, deployment: Deployment, lane: str, url: URL | None, credentials: tuple[tuple[str, str], ...]
+    ) -> Target:
+        """A deployment as it is reached at an address of its own."""
+        options = self._options
         return Target(
             deployment=deployment,
             lane=lane,
-            url=URL(direct_url(deployment, wire, self._demo_url)) if direct else None,
-            credentials=credential_headers(deployment, wire) if direct else (),
+            url=url,
+            credentials=credentials,
             connect_timeout_s=_first(deployment.connect_timeout_s, options.connect_timeout_s),
             first_byte_timeout_s=_first(deployment.first_byte_timeout_s, options.first_byte_timeout_s),
             idle_timeout_s=_first(deployment.idle_timeout_s, options.idle_timeout_s),

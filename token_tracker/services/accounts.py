@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TypedDict, Unpack
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from token_tracker.database.models import Team, User
+from token_tracker.database.models import ApiKey, Team, User
 from token_tracker.domain.access import EVERYTHING, Role, Scope
 from token_tracker.domain.problems import Conflict, Invalid, NotFound
 from token_tracker.services import checks, passwords
 from token_tracker.services.pages import DEFAULT_LIMIT, Page, newest_first
+
+
+class UserChanges(TypedDict, total=False):
+    """What an admin may change of an account. `team` None: of no team."""
+
+    role: str
+    team: str | None
+    disabled: bool
+    password: str
 
 
 def create_user(
@@ -51,10 +61,39 @@ def list_users(
     return newest_first(session, statement, User, limit=limit, cursor=cursor)
 
 
-def set_password(session: Session, *, user_id: str, password: str) -> User:
+def change_user(
+    session: Session, *, user_id: str, at: datetime, scope: Scope = EVERYTHING, **changes: Unpack[UserChanges]
+) -> User:
+    """Change the fields given. Raises NotFound, Invalid with all problems, or Conflict (nobody could administer)."""
+    user = get_user(session, user_id=user_id, scope=scope)
+    role, team = changes.get("role", user.role), changes.get("team", user.team_id)
+    problems = passwords.problems("password", changes["password"]) if "password" in changes else []
+    if role not in tuple(Role):
+        problems.append(("role", f"must be one of {', '.join(Role)}"))
+    if team is not None and find_team(session, team) is None:
+        problems.append(("team", f"there is no team '{team}'"))
+    if problems:
+        raise Invalid(problems)
+    user.role, user.team_id = str(role), team
+    if "disabled" in changes:
+        user.disabled_at = (user.disabled_at or at) if changes["disabled"] else None
+    if "password" in changes:
+        user.password_hash = passwords.hashed(changes["password"])
+    session.flush()
+    _require_an_admin(session)
+    return user
+
+
+def _require_an_admin(session: Session) -> None:
+    admins = select(User.id).where(User.role == Role.ADMIN, User.disabled_at.is_(None))
+    if session.scalar(admins.limit(1)) is None:
+        raise Conflict("Nobody could administer this installation any more. Make another active admin first.")
+
+
+def set_password(session: Session, *, user_id: str, password: str, field: str = "password") -> User:
     """Raises NotFound or Invalid. Logins that stand are not ended: see `refresh_tokens.revoke_user`."""
     user = get_user(session, user_id=user_id)
-    if problems := passwords.problems("password", password):
+    if problems := passwords.problems(field, password):
         raise Invalid(problems)
     user.password_hash = passwords.hashed(password)
     session.flush()
@@ -64,7 +103,7 @@ def set_password(session: Session, *, user_id: str, password: str) -> User:
 def authenticate(session: Session, *, username: str, password: str) -> User | None:
     """The account if the password is right and it is not disabled; one answer, after the same work, for all else."""
     passwords.warm_up()
-    user = find_user(session, username)
+    user = find_user(session, username)  # one of single sign-on has no hash, and no password matches
     right = passwords.matches(password, user.password_hash if user is not None else None)
     return user if user is not None and right and user.disabled_at is None else None
 
@@ -89,6 +128,32 @@ def get_team(session: Session, *, team_id: str) -> Team:
 def list_teams(session: Session, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[Team]:
     """Teams, newest first. Raises Invalid (limit, cursor)."""
     return newest_first(session, select(Team), Team, limit=limit, cursor=cursor)
+
+
+def change_team(session: Session, *, team_id: str, name: str) -> Team:
+    """Raises NotFound or Invalid."""
+    team = get_team(session, team_id=team_id)
+    if problems := checks.text("name", name, at_most=200):
+        raise Invalid(problems)
+    team.name = name
+    session.flush()
+    return team
+
+
+def delete_team(session: Session, *, team_id: str) -> None:
+    """Raises NotFound, or Conflict while it has members or keys. Rows of the ledger keep its name."""
+    team = get_team(session, team_id=team_id)
+    for model, noun in ((User, "members"), (ApiKey, "keys, revoked ones included")):
+        if session.scalar(select(model.id).where(model.team_id == team_id).limit(1)) is not None:
+            raise Conflict(f"The team '{team_id}' still has {noun}. Only an empty team can be deleted.")
+    session.delete(team)
+    session.flush()
+
+
+def members(session: Session, *, team_id: str) -> list[User]:
+    """The accounts of a team, at most 1,000, by name."""
+    statement = select(User).where(User.team_id == team_id, User.disabled_at.is_(None))
+    return list(session.scalars(statement.order_by(User.id).limit(1000)))
 
 
 def find_user(session: Session, user_id: object) -> User | None:

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from token_tracker.database.models import ApiKey
-from token_tracker.domain.access import EVERYTHING, Scope
+from token_tracker.domain.access import EVERYTHING, KEY_PERMISSIONS, Scope
 from token_tracker.domain.problems import Conflict, Invalid, NotFound
 from token_tracker.services import checks
 from token_tracker.services.accounts import find_team, find_user
@@ -26,7 +26,7 @@ _PREFIX_CHARACTERS = 12  # of the text, to recognise a key by; the 37 others sta
 class KeyFields(TypedDict, total=False):
     """What the owner of a key may set. `agent` '' pins none; `models` are names, prefixes with '*', or '*'.
 
-    `permissions` exists for what a key may do beyond calling models; there is nothing of that kind yet.
+    `permissions`: what a key may do beyond calling models (`domain/access.py`).
     """
 
     name: str
@@ -180,11 +180,20 @@ def _problems(fields: KeyFields, at: datetime) -> checks.Problems:
         problems += checks.text("agent", fields["agent"], at_most=200, may_be_empty=True)
     if "models" in fields:
         problems += checks.texts("models", fields["models"], each_at_most=255, at_most=1000)
-    if "permissions" in fields and fields["permissions"] != []:
-        problems.append(("permissions", "must be empty: keys have no permissions beyond their models yet"))
+    if "permissions" in fields:
+        problems += _permission_problems(fields["permissions"])
     if fields.get("expires_at") is not None:
         problems += checks.future("expires_at", fields.get("expires_at"), at)
     return problems
+
+
+def _permission_problems(value: object) -> checks.Problems:
+    known = ", ".join(sorted(KEY_PERMISSIONS))
+    if not isinstance(value, list | tuple) or any(
+        not isinstance(name, str) or name not in KEY_PERMISSIONS for name in value
+    ):
+        return [("permissions", f"must be a list of: {known}")]
+    return [("permissions", "names one twice")] if len(set(value)) < len(value) else []
 
 
 def _may_filter(value: str | None) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from token_tracker.database.models import RefreshToken, User
@@ -46,6 +46,23 @@ def revoke(session: Session, *, token: str, at: datetime) -> None:
         _end_family(session, found.family, at)
 
 
+def family_of(session: Session, *, token: str) -> str:
+    """The name of the login that a token belongs to; '' for an unknown one."""
+    found = session.get(RefreshToken, _hash(token))
+    return found.family if found is not None else ""
+
+
+def family_is_live(session: Session, *, family: str, user_id: str, at: datetime) -> bool:
+    """Whether that login is the account's and has neither ended nor been ended."""
+    live = select(RefreshToken.family).where(
+        RefreshToken.family == family,
+        RefreshToken.user_id == user_id,
+        RefreshToken.revoked_at.is_(None),
+        RefreshToken.expires_at > at,
+    )
+    return session.scalar(live.limit(1)) is not None
+
+
 def login_of(token: str) -> str:
     """The name of the login that a first token stands for; of no use to somebody who reads it."""
     return _hash(token).hex()
@@ -64,9 +81,11 @@ def end_login(session: Session, *, login: str, at: datetime) -> None:
         _end_family(session, found.family, at)
 
 
-def revoke_user(session: Session, *, user_id: str, at: datetime) -> None:
-    """End all logins of an account."""
-    tokens = update(RefreshToken).where(RefreshToken.user_id == user_id, RefreshToken.revoked_at.is_(None))
+def revoke_user(session: Session, *, user_id: str, at: datetime, but_family: str = "") -> None:
+    """End all logins of an account, but the one in `but_family`."""
+    tokens = update(RefreshToken).where(
+        RefreshToken.user_id == user_id, RefreshToken.revoked_at.is_(None), RefreshToken.family != but_family
+    )
     session.execute(tokens.values(revoked_at=at))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from token_tracker.config.values import Address, Configuration
@@ -76,4 +77,4 @@ def _model(configuration: Configuration) -> str | None:
 
 def _url(address: Address) -> str:
     """An address that a browser on this machine can open."""
-    return Address(_HERE.get(address.host, address.host), address.port).url
+    return replace(address, host=_HERE.get(address.host, address.host)).url

@@ -19,6 +19,7 @@ def serve(make: Callable[[], Any], address: Address, directory: Path) -> None:
 
     The master imports nothing of ours; it keeps the port while it replaces a worker that died.
     """
+    tls = {"certfile": str(address.tls.certificate), "keyfile": str(address.tls.key)} if address.tls else {}
     host = f"[{address.host}]" if ":" in address.host else address.host
     _Application(
         make,
@@ -31,6 +32,8 @@ def serve(make: Callable[[], Any], address: Address, directory: Path) -> None:
             "worker_tmp_dir": str(directory),
             "control_socket_disable": True,  # it would lie in the home directory
             "loglevel": "warning",
+            "limit_request_line": 8190,
+            **tls,
         },
     ).run()
 

@@ -211,3 +211,18 @@ def test_a_journal_that_starts_on_a_full_disk_takes_calls_once_there_is_room(sma
     write_calls(journal, range(2))
     assert len(written(small_disk)) == 4
     journal.close()
+
+
+def test_a_row_that_was_never_open_is_kept_until_the_disk_is_full_and_takes_no_room_of_open_calls(
+    tmp_path: Path,
+) -> None:
+    journal = a_journal(tmp_path)
+    opened = an_open(1)
+    journal.open(opened)
+    elsewhere = an_end(an_open(2, lane="ingest"))
+    journal.book(elsewhere)
+    journal.end(an_end(opened))
+    assert written(tmp_path) == [opened, elsewhere, an_end(opened)]
+    journal.close()
+    with pytest.raises(JournalUnavailable):
+        journal.book(elsewhere)

@@ -293,3 +293,15 @@ def test_a_segment_that_may_not_be_read_is_kept_and_stops_nothing(
     assert theirs in list_segments(tmp_path)
     tails.close()
     journal.close()
+
+
+def test_a_row_that_was_never_open_is_taken_once_from_the_living_and_the_dead(tmp_path: Path) -> None:
+    journal, tails = a_journal(tmp_path), Tails(tmp_path, {})
+    elsewhere = an_end(an_open(7, lane="ingest"))
+    journal.book(elsewhere)
+    assert taken(tails) == [elsewhere]
+    later = an_end(an_open(8, lane="ingest"))
+    journal.book(later)
+    journal.close()
+    assert taken(tails) == [later]
+    tails.close()

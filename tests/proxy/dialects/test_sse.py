@@ -17,6 +17,7 @@ from tests.proxy.dialects.streams import (
     RESPONSES,
     bytewise,
     cut_at,
+    data,
     event,
     run,
 )
@@ -71,6 +72,11 @@ CHAT_SPREAD = Recorded(
     (*kept(SPREAD), (CHAT_USAGE_CHUNK.replace(b'"usage"', b'\ndata: "usage"'), True)),
     b"event: end\ndata:[DONE]\n\n" + TAIL,
 )
+# The older completions: text in place of deltas, the same usage chunk.
+TEXTS = [
+    data({"id": "cmpl-7", "object": "text_completion", "choices": [{"index": 0, "text": t}]}) for t in ("Hi ", "ü")
+]
+COMPLETIONS_OURS = Recorded("/v1/completions", PLAIN, (*kept(NOISE, *TEXTS), (CHAT_USAGE_CHUNK, True)), DONE + TAIL)
 ANTHROPIC = Recorded("/v1/messages", PLAIN, kept(NOISE, *MESSAGES[:-1]), MESSAGES[-1] + TAIL)
 RESPONDING = Recorded("/v1/responses", PLAIN, kept(NOISE, *RESPONSES[:-1]), RESPONSES[-1] + TAIL)
 NAMELESS = Recorded(
@@ -89,6 +95,7 @@ RECORDED = {
     "chat": CHAT_OURS,
     "chat, usage asked for": CHAT_THEIRS,
     "chat, data on two lines": CHAT_SPREAD,
+    "completions": COMPLETIONS_OURS,
     "messages": ANTHROPIC,
     "responses": RESPONDING,
     "responses without event lines": NAMELESS,

@@ -1,6 +1,17 @@
 """One module a noun: its routes and what they answer."""
 
-from token_tracker.api.routes import auth, keys, people, system, usage
+from token_tracker.api.routes import (
+    auth,
+    keys,
+    people,
+    prices,
+    service_tokens,
+    single_sign_on,
+    system,
+    unmetered,
+    usage,
+)
 from token_tracker.api.routing import Route
 
-ROUTES: tuple[Route, ...] = (*system.ROUTES, *auth.ROUTES, *usage.ROUTES, *keys.ROUTES, *people.ROUTES)
+_NOUNS = (system, auth, single_sign_on, usage, unmetered, keys, people, service_tokens, prices)
+ROUTES: tuple[Route, ...] = tuple(route for noun in _NOUNS for route in noun.ROUTES)

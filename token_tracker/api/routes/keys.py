@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from msgspec import UNSET
 from sqlalchemy.orm import Session
 
 from token_tracker.api.errors import forbidden
@@ -17,12 +17,13 @@ from token_tracker.api.schemas import (
     KeyQuery,
     KeyRotate,
     NewKey,
+    given,
     key_shown,
     new_key_shown,
 )
 from token_tracker.database.models import User
 from token_tracker.database.session import reading, transaction
-from token_tracker.domain.access import EVERYTHING, Permission
+from token_tracker.domain.access import EVERYTHING, Permission, may_put_on_key
 from token_tracker.services import keys
 
 
@@ -45,6 +46,7 @@ def create(call: Call, body: KeyCreate) -> NewKey:
     }
     with transaction(call.engine) as session:
         _check_reach(call, session, user, body.team)
+        _check_permissions(call, body.permissions, [])
         key, text = keys.create(session, user=user, team=body.team, created_by=call.caller.user, at=call.at, **fields)
     return new_key_shown(key, text)
 
@@ -55,12 +57,13 @@ def show(call: Call, key_id: str) -> Key:
 
 
 def change(call: Call, key_id: str, body: KeyChange) -> Key:
-    changes: dict[str, Any] = {
-        name: getattr(body, name) for name in body.__struct_fields__ if getattr(body, name) is not UNSET
-    }
+    changes = given(body)
     if "agent" in changes:
         changes["agent"] = changes["agent"] or ""
     with transaction(call.engine) as session:
+        known = keys.get(session, key_id=key_id, scope=call.scope)
+        call.expect(key_shown(known))
+        _check_permissions(call, changes.get("permissions", []), known.permissions)
         return key_shown(keys.update(session, key_id=key_id, at=call.at, scope=call.scope, **changes))
 
 
@@ -90,6 +93,12 @@ def _check_reach(call: Call, session: Session, user: str, team: str | None) -> N
     reached = owner is not None and call.scope.covers(user=owner.id, team=owner.team_id)
     if not reached or team not in (None, call.caller.team):
         raise forbidden("You may make keys only for yourself and, as a manager, for the members of your team.")
+
+
+def _check_permissions(call: Call, wanted: Sequence[str], known: Sequence[str]) -> None:
+    """Also on one's own key: what a key may do beyond calling models acts on others. What it has it may keep."""
+    if not may_put_on_key(call.caller.role, [each for each in wanted if each not in known]):
+        raise forbidden("Your role may not put these permissions on a key; ask an admin.")
 
 
 READ, MANAGE = Permission.KEYS_READ, Permission.KEYS_MANAGE

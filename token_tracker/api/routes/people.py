@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import re
 
+from sqlalchemy.orm import Session
+
 from token_tracker.api.routing import Call, Route
 from token_tracker.api.schemas import (
     PageQuery,
+    TeamChange,
     TeamCreate,
+    TeamDetail,
     TeamPage,
     TeamShown,
+    UserChange,
     UserCreate,
     UserPage,
     UserShown,
+    given,
+    team_detail,
     team_shown,
     user_shown,
 )
+from token_tracker.database.models import Team
 from token_tracker.database.session import reading, transaction
 from token_tracker.domain.access import Permission
 from token_tracker.domain.problems import Invalid, NotFound
-from token_tracker.services import accounts
+from token_tracker.services import accounts, refresh_tokens
 
 _NOT_IN_IDS = re.compile(r"[^a-z0-9]+")
 
@@ -47,6 +55,16 @@ def show_user(call: Call, user_id: str) -> UserShown:
         return user_shown(accounts.get_user(session, user_id=user_id, scope=call.scope))
 
 
+def change_user(call: Call, user_id: str, body: UserChange) -> UserShown:
+    changes = given(body)
+    with transaction(call.engine) as session:
+        call.expect(user_shown(accounts.get_user(session, user_id=user_id, scope=call.scope)))
+        user = accounts.change_user(session, user_id=user_id, scope=call.scope, at=call.at, **changes)
+        if changes.get("disabled") or "password" in changes:
+            refresh_tokens.revoke_user(session, user_id=user_id, at=call.at)
+        return user_shown(user)
+
+
 def list_teams(call: Call, query: PageQuery) -> TeamPage:
     with reading(call.engine) as session:
         if call.scope.user is not None:  # a manager without a team
@@ -63,18 +81,52 @@ def create_team(call: Call, body: TeamCreate) -> TeamShown:
         return team_shown(accounts.create_team(session, team_id=team_id, name=body.name, at=call.at))
 
 
-def show_team(call: Call, team_id: str) -> TeamShown:
+def show_team(call: Call, team_id: str) -> TeamDetail:
     if call.scope.user is not None or call.scope.team not in (None, team_id):
         raise NotFound("team", team_id)
     with reading(call.engine) as session:
-        return team_shown(accounts.get_team(session, team_id=team_id))
+        return _detail(session, accounts.get_team(session, team_id=team_id))
+
+
+def change_team(call: Call, team_id: str, body: TeamChange) -> TeamDetail:
+    with transaction(call.engine) as session:
+        call.expect(_detail(session, accounts.get_team(session, team_id=team_id)))
+        return _detail(session, accounts.change_team(session, team_id=team_id, name=body.name))
+
+
+def delete_team(call: Call, team_id: str) -> None:
+    with transaction(call.engine) as session:
+        accounts.delete_team(session, team_id=team_id)
+
+
+def _detail(session: Session, team: Team) -> TeamDetail:
+    return team_detail(team, accounts.members(session, team_id=team.id))
 
 
 ROUTES = (
     Route("GET", "/api/users", list_users, Permission.USERS_READ, "Users, newest first", UserPage, query=PageQuery),
     Route("POST", "/api/users", create_user, Permission.USERS_MANAGE, "Add a user", UserShown, 201, body=UserCreate),
     Route("GET", "/api/users/{user_id}", show_user, Permission.USERS_READ, "One user", UserShown),
+    Route(
+        "PATCH",
+        "/api/users/{user_id}",
+        change_user,
+        Permission.USERS_MANAGE,
+        "Change a user's role, team or password, or disable the account",
+        UserShown,
+        body=UserChange,
+    ),
     Route("GET", "/api/teams", list_teams, Permission.TEAMS_READ, "Teams, newest first", TeamPage, query=PageQuery),
     Route("POST", "/api/teams", create_team, Permission.TEAMS_MANAGE, "Add a team", TeamShown, 201, body=TeamCreate),
-    Route("GET", "/api/teams/{team_id}", show_team, Permission.TEAMS_READ, "One team", TeamShown),
+    Route("GET", "/api/teams/{team_id}", show_team, Permission.TEAMS_READ, "One team", TeamDetail),
+    Route(
+        "PATCH",
+        "/api/teams/{team_id}",
+        change_team,
+        Permission.TEAMS_MANAGE,
+        "Rename a team",
+        TeamDetail,
+        body=TeamChange,
+    ),
+    Route("DELETE", "/api/teams/{team_id}", delete_team, Permission.TEAMS_MANAGE, "Delete an empty team", status=204),
 )

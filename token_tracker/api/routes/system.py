@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from token_tracker import __version__
 from token_tracker.api.errors import RETRY_AFTER_S, is_away
 from token_tracker.api.routing import Call, Open, Route
-from token_tracker.api.schemas import Health
+from token_tracker.api.schemas import Health, Index
 from token_tracker.database.models import ConfigVersion
 from token_tracker.database.session import reading
 
@@ -39,6 +39,10 @@ def _unhealthy() -> Response:
     return Response(msgspec.json.encode(state | {"error": error}), 503, headers, mimetype="application/json")
 
 
+def index(_: Call) -> Index:
+    return Index("Token Tracker API", "/api/docs", "/api/openapi.json", "/api/auth/login")
+
+
 def openapi(_: Call) -> Response:
     from token_tracker.api.openapi import document  # only who asks for it waits for it to be made
 
@@ -46,6 +50,7 @@ def openapi(_: Call) -> Response:
 
 
 ROUTES = (
+    Route("GET", "/api", index, Open.TO_ALL, "Where to go from here", Index),
     Route("GET", "/api/health", health, Open.TO_ALL, "Whether the API and its database work; 503 if not", Health),
     Route("GET", "/api/openapi.json", openapi, Open.TO_ALL, "This description"),
 )

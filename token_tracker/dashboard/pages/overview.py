@@ -143,19 +143,25 @@ def _row(call: NewestCall) -> html.Tr:
     end = call.end_reason if call.status_code in (0, 200) else f"{call.end_reason} {call.status_code}"
     evidence = [_evidence(call.usage_source, "provider"), _evidence(call.cost_source, "priced", "provider", "local")]
     cost = "unknown" if call.cost_nano_usd is None else format_usd(call.cost_nano_usd)
-    cells: list[tuple[Any, bool]] = [
-        (call.time, False),
-        (call.model, False),
-        (call.user, False),
-        (call.key_name, False),
-        (f"{call.prompt_tokens:,}", True),
-        (f"{call.completion_tokens:,}", True),
-        (cost, True),
-        (evidence, False),
-        (f"{call.latency_ms:,.0f} ms", True),
-        (html.Span(end, className=end_style), False),
+    cells: list[Any] = [
+        call.time,
+        call.model,
+        call.user,
+        call.key_name,
+        f"{call.prompt_tokens:,}",
+        f"{call.completion_tokens:,}",
+        cost,
+        evidence,
+        f"{call.latency_ms:,.0f} ms",
+        html.Span(end, className=end_style),
     ]
-    return html.Tr([html.Td(value, className="number" if number else None) for value, number in cells], title=call.id)
+    return html.Tr([_cell(name, value) for name, value in zip(_COLUMNS, cells, strict=True)], title=call.id)
+
+
+def _cell(column: str, value: Any) -> html.Td:
+    """A narrow page shows a call as a card, each value beside its column's name."""
+    label: dict[str, Any] = {"data-label": column}
+    return html.Td(value, className="number" if column in _NUMBERS else None, **label)
 
 
 def _evidence(value: str, *proven: str) -> html.Span:

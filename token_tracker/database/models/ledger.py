@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from token_tracker.database.models.base import Base
 
 UNPROVEN = text("unproven_nano_usd > 0 OR unproven_tokens > 0")
+UNPRICED = text("cost_source = 'unpriced'")
 
 
 class TokenUsage(Base):
@@ -76,6 +77,7 @@ class TokenUsage(Base):
         Index(None, "model", "timestamp"),
         Index(None, "session_id", "timestamp"),
         Index("ix_token_usage_unproven", "timestamp", sqlite_where=UNPROVEN, postgresql_where=UNPROVEN),
+        Index("ix_token_usage_unpriced", "timestamp", sqlite_where=UNPRICED, postgresql_where=UNPRICED),
     )
 
 

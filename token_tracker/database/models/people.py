@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, String
+from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from token_tracker.database.models.base import Base
@@ -29,3 +29,15 @@ class User(Base):
     team_id: Mapped[str | None] = mapped_column(ForeignKey("teams.id"))
     created_at: Mapped[datetime]
     disabled_at: Mapped[datetime | None]
+    single_sign_on: Mapped[str | None] = mapped_column(String(512))  # '<issuer> <subject>'; None: by password
+    __table_args__ = (Index("ix_users_single_sign_on", "single_sign_on", unique=True),)
+
+
+class SingleSignOnAttempt(Base):
+    """A login that was sent to the provider and has not come back; used once. `state` is a SHA-256, in hex."""
+
+    __tablename__ = "single_sign_on_attempts"
+    state: Mapped[str] = mapped_column(String(64), primary_key=True)
+    verifier: Mapped[str] = mapped_column(String(128))
+    nonce: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(index=True)

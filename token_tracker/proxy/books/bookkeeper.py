@@ -8,10 +8,12 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from token_tracker.database.session import reading, transaction
+from token_tracker.proxy.books.object_books import ObjectBooks, object_row
 from token_tracker.proxy.books.rows import ledger_row
 from token_tracker.proxy.books.tails import Batch, Tails
 from token_tracker.services import journal_offsets
 from token_tracker.services.booking import book
+from token_tracker.services.objects import book_objects
 from token_tracker.services.outage import Attempts, Outage
 
 BATCH_ROWS = 500
@@ -21,9 +23,11 @@ LOOK_S = 0.05
 class Bookkeeper:
     """Books one journal directory, batch by batch. For one thread; `wait_s` is how long to pause after a `step`."""
 
-    def __init__(self, engine: Engine, journal: Path, outage: Outage) -> None:
+    def __init__(
+        self, engine: Engine, journal: Path, outage: Outage, node: str = "", objects: ObjectBooks | None = None
+    ) -> None:
         self.last_commit_us = 0
-        self._engine, self._journal = engine, journal
+        self._engine, self._journal, self._node, self._objects = engine, journal, node, objects
         self._attempts = Attempts(outage, "booking")
         self._offsets: dict[str, int] = {}
         self._tails = Tails(journal, self._offsets)
@@ -55,7 +59,7 @@ class Bookkeeper:
         batch = self._pending = self._pending or self._tails.next_batch(BATCH_ROWS)
         self._commit(batch)
         self._pending = None
-        return bool(batch.ends)
+        return bool(batch.size)
 
     def _resume(self) -> None:
         with reading(self._engine) as session:
@@ -70,10 +74,13 @@ class Bookkeeper:
 
     def _commit(self, batch: Batch) -> None:
         at = datetime.now(UTC)
-        if batch.ends or batch.offsets or self._removed:
+        if batch.size or batch.offsets or self._removed:
             with transaction(self._engine) as session:
                 book(session, [ledger_row(end) for end in batch.ends], at=at)
+                book_objects(session, [object_row(stored, self._node) for stored in batch.stored], at=at)
                 journal_offsets.save(session, batch.offsets, at=at)
                 journal_offsets.forget(session, self._removed)
             self.last_commit_us = int(at.timestamp() * 1_000_000)
+            if self._objects is not None:
+                self._objects.booked(batch.stored)
         self._removed = self._tails.booked()

@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 
 from token_tracker.proxy.books import framing
-from token_tracker.proxy.books.records import Awaiting, End, Open, Record
+from token_tracker.proxy.books.records import Awaiting, End, Open, Record, Stored
 from token_tracker.proxy.books.segments import SegmentName, WrittenSegment
 
 log = logging.getLogger("token_tracker.journal")
@@ -33,7 +33,7 @@ class Journal:
     """One worker's segments, from its start to its end.
 
     `incarnation`: 8 hex digits that name this worker's life in segments and call ids. All methods may be called from
-    any thread; `open`, `end` and `awaiting` take a few microseconds and raise `JournalUnavailable`.
+    any thread; `open`, `end`, `awaiting` and `stored` take a few microseconds and raise `JournalUnavailable`.
     """
 
     def __init__(self, directory: Path, node: str, sync_ms: int, *, segment_bytes: int = SEGMENT_BYTES) -> None:
@@ -73,9 +73,24 @@ class Journal:
         """Keep the row of a call; for an open one there is room on the fullest disk."""
         self._close_attempt(record, record.opened, ends_left=0)
 
+    def book(self, record: End) -> None:
+        """Keep the row of something that was never open here. Raises JournalUnavailable: then it is not kept."""
+        with self._lock:
+            if self._sync_problem:
+                raise JournalUnavailable(self._sync_problem)
+            framing.encode_into(record, self._buffer)
+            self._append(self._current(len(self._buffer)))
+
     def awaiting(self, record: Awaiting) -> None:
         """Keep a row whose usage is still to come; its `end` may follow."""
         self._close_attempt(record, record.end.opened, ends_left=1)
+
+    def stored(self, record: Stored) -> None:
+        """Keep who owns something at a provider. No room is reserved for it: on a full disk it raises
+        JournalUnavailable, and the client must not learn of what nobody would own."""
+        with self._lock:
+            framing.encode_into(record, self._buffer)
+            self._append(self._current(len(self._buffer)))
 
     def close(self) -> None:
         """Make everything durable and let go of the segments; open calls are then taken for crashed. Idempotent."""

@@ -20,6 +20,8 @@ from token_tracker.config.logs import write_logs
 from token_tracker.config.values import Settings
 from token_tracker.database.session import DatabaseUrlError, make_engine
 from token_tracker.proxy.books.bookkeeper import Bookkeeper
+from token_tracker.proxy.books.object_books import ObjectBooks
+from token_tracker.proxy.books.object_index import ObjectIndex, index_path
 from token_tracker.proxy.books.publisher import Publisher
 from token_tracker.proxy.books.segments import remove_leftovers
 from token_tracker.proxy.books.status import RecorderStatus, status_path, write_recorder_status
@@ -41,7 +43,9 @@ class Recorder:
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._outage = Outage("calls go on and are kept in the journal")
-        self._bookkeeper = Bookkeeper(engine, paths.journal_dir(settings), self._outage)
+        node = paths.node_id(settings)
+        self._objects = ObjectBooks(engine, ObjectIndex(index_path(settings)), node)
+        self._bookkeeper = Bookkeeper(engine, paths.journal_dir(settings), self._outage, node, self._objects)
         self._publisher = Publisher(engine, paths.snapshot_path(settings))
         self._status_path = status_path(settings)
         self._status_due_s = 0.0
@@ -70,6 +74,7 @@ class Recorder:
         while not stop.is_set():
             with attempts:
                 self._publish_once()
+                self._objects.sync(datetime.now(UTC))
             stop.wait(attempts.wait_s or PUBLISH_S)
 
     def _publish_once(self) -> None:

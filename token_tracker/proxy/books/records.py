@@ -1,4 +1,4 @@
-"""What a gateway worker writes into its journal, and the recorder reads: three kinds of record."""
+"""What a gateway worker writes into its journal, and the recorder reads: four kinds of record."""
 
 from __future__ import annotations
 
@@ -70,4 +70,33 @@ class Awaiting(msgspec.Struct, frozen=True, array_like=True, tag="a"):
     end: End
 
 
-Record = Open | End | Awaiting
+class Stored(msgspec.Struct, frozen=True, array_like=True, tag="s"):
+    """Something that a provider keeps under an id (a response, a file, a batch): written before the client learns the
+    id, and again in full when the gateway learns more of it. Each record stands for itself, in any order."""
+
+    kind: str  # 'response' | 'file' | 'batch'
+    id: str
+    account: str  # the provider's account that has it, see `objects/accounts.py`
+    deployment: str  # the entry of `model_list`
+    provider: str
+    model: str  # as it was sent upstream; '' where none was
+    team: str
+    user: str
+    key_id: str
+    call_id: str  # the call that made it
+    at_us: int
+    is_background: bool = False  # its usage is told only by a later retrieval
+    metered_by: str = ""  # the call that read its usage
+    is_deleted: bool = False
+
+    @property
+    def owner(self) -> str:
+        return owner_of(self.team, self.user)
+
+
+def owner_of(team: str, user: str) -> str:
+    """Whose a stored object is: the team's whose key made it, else the user's."""
+    return f"team:{team}" if team else f"user:{user}"
+
+
+Record = Open | End | Awaiting | Stored

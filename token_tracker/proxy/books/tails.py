@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from token_tracker.proxy.books.records import Awaiting, End, Open, earlier_id
+from token_tracker.proxy.books.records import Awaiting, End, Open, Stored, earlier_id
 from token_tracker.proxy.books.rows import crashed
 from token_tracker.proxy.books.segment_reader import KEPT_AS, SegmentReader
 from token_tracker.proxy.books.segments import SegmentName, is_locked, list_segments
@@ -23,10 +23,21 @@ CLOSED = -1  # the offset of a dead worker's segment of which nothing more will 
 
 @dataclass(slots=True)
 class Batch:
-    """Rows to book, and how far each segment is booked once they are."""
+    """Rows to book, what is known of stored objects, and how far each segment is booked once they are."""
 
     ends: list[End] = field(default_factory=list)
     offsets: dict[str, int] = field(default_factory=dict)
+    stored: list[Stored] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        return len(self.ends) + len(self.stored)
+
+    def add(self, record: End | Stored) -> None:
+        if isinstance(record, End):
+            self.ends.append(record)
+        else:
+            self.stored.append(record)
 
 
 class Tail:
@@ -54,10 +65,10 @@ class Tail:
     def take(self, batch: Batch, limit: int) -> None:
         """Add to `batch` what was written since the last time, until it has `limit` rows."""
         self.is_finished = self.is_finished or self._booked.get(str(self.newest)) == CLOSED
-        while not self.is_finished and len(batch.ends) < limit:
+        while not self.is_finished and batch.size < limit:
             reader = self._readers[self._turn]
             self._read(reader, batch, limit)
-            if len(batch.ends) >= limit or reader.is_unreadable:
+            if batch.size >= limit or reader.is_unreadable:
                 return
             if self._turn + 1 < len(self._readers):
                 self._report_torn(reader)
@@ -106,20 +117,22 @@ class Tail:
         for offset, record in reader.records():
             if isinstance(record, Open):
                 self._open[_attempt(record)] = number, record
-            elif isinstance(record, Awaiting):
+                continue
+            if isinstance(record, Awaiting):
                 self._open[_attempt(record.end.opened)] = number, record.end
-            else:
+                continue
+            if isinstance(record, End):
                 self._open.pop(_attempt(record.opened), None)
-                if offset > booked_to:
-                    batch.ends.append(record)
-                    batch.offsets[name] = offset
-                    if len(batch.ends) >= limit:
-                        return
+            if offset > booked_to:
+                batch.add(record)
+                batch.offsets[name] = offset
+                if batch.size >= limit:
+                    return
 
     def _take_rest(self, batch: Batch, limit: int) -> None:
         """What a dead worker left: open attempts crashed, awaiting ones stand as they are. Where the next attempt is
         open, too, the worker died just before it booked this one under its own id."""
-        for attempt in list(islice(self._open, limit - len(batch.ends))):
+        for attempt in list(islice(self._open, limit - batch.size)):
             _, known = self._open.pop(attempt)
             if isinstance(known, Open):
                 call_id, number = attempt

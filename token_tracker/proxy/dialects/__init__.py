@@ -14,7 +14,7 @@ _ALL = (
     Route("/v1/chat/completions", Chat()),
     Route("/v1/completions", Completions()),
     Route("/v1/embeddings", EMBEDDINGS),
-    Route("/v1/responses", Responses()),
+    Route("/v1/responses", Responses(), keeps="response"),
     Route("/v1/messages", Messages()),
     Route("/v1/messages/count_tokens", CountTokens()),
     Route("/v1/audio/speech", SPEECH),

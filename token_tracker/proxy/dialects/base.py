@@ -126,3 +126,4 @@ class Route:
 
     path: str  # '/v1/chat/completions'
     dialect: Dialect = field(repr=False)
+    keeps: str = ""  # the kind of object that the provider may keep of an answer

@@ -10,10 +10,12 @@ import aiohttp
 
 from token_tracker.domain.money import format_usd
 from token_tracker.proxy import headers as passing
+from token_tracker.proxy.books.journal import JournalUnavailable
 from token_tracker.proxy.books.records import End
 from token_tracker.proxy.call import Attempt, Failed
 from token_tracker.proxy.dialects.base import Cut, StreamObserver
-from token_tracker.proxy.lanes.decoding import Decoder, Plain, decoder_for
+from token_tracker.proxy.lanes.decoding import Decoder, Plain, Unreadable, decoder_for
+from token_tracker.proxy.lanes.failures import UnreadableAnswer
 from token_tracker.proxy.subject import NAME_CHARACTERS, clean
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 WHOLE_BYTES = 1 << 20  # a JSON answer up to this size is read before its headers go, so that they can name its cost
 COPY_BYTES = 64 << 20  # of a longer one so much is kept for reading its usage
 _REQUEST_IDS = (b"x-request-id", b"request-id")
+_WITHOUT_BODY = (204, 304)
 _UNNAMED_JSON = ("", "text/plain", "text/json")  # how some servers label a whole JSON answer
 Headers = list[tuple[bytes, bytes]]
 
@@ -39,8 +42,11 @@ async def answer(exchange: Exchange, response: aiohttp.ClientResponse) -> None:
     is_json = kind == "application/json" or kind.endswith("+json")
     is_json = is_json or (kind in _UNNAMED_JSON and not attempt.request.stream)
     decoder = decoder_for(response.headers.get("Content-Encoding", ""))
-    if attempt.status >= 400 or (is_json and kind != "text/event-stream"):
+    is_kept_whole = attempt.keeper is not None and attempt.keeper.is_whole
+    if attempt.status >= 400 or is_kept_whole or (is_json and kind != "text/event-stream"):
         await _whole(exchange, response, headers, decoder)
+    elif isinstance(decoder, Unreadable):  # nobody asked for it, and nobody can tell where it ends but at its end
+        await _rest(exchange, response, headers, [], None)
     elif kind == "text/event-stream" or (attempt.request.stream and not _is_plain(attempt, kind)):
         await _stream(exchange, response, headers, decoder)
     else:
@@ -103,10 +109,14 @@ async def _stream(exchange: Exchange, response: aiohttp.ClientResponse, headers:
         else:
             is_end = bool(observer.feed(decoder.feed(chunk, COPY_BYTES)).terminal)
             data = chunk
+        if attempt.keeper is not None:
+            await _heard(exchange, b"")
         if is_end:
             exchange.book(exchange.ended(saw_end=True))
         await client.write(data)
     rest = remainder(observer, exchange.shaper, is_clean=True)
+    if attempt.keeper is not None:
+        await _heard(exchange, b"")
     exchange.book(exchange.ended(observer.reading.saw_end))
     await client.finish(rest if is_plain else b"")
 
@@ -126,13 +136,18 @@ async def _whole(exchange: Exchange, response: aiohttp.ClientResponse, headers: 
     while chunk := await exchange.read(response):
         chunks.append(chunk)
         size += len(chunk)
-        if size > WHOLE_BYTES:
+        if size > (WHOLE_BYTES if attempt.keeper is None or attempt.status >= 400 else COPY_BYTES):
+            if attempt.keeper is not None and attempt.keeper.is_whole and attempt.status < 300:
+                raise UnreadableAnswer("it is too long to be looked through")
             await _rest(exchange, response, headers, chunks, decoder)
             return
     body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
     body = _shaped_error(exchange, response, body) if attempt.status >= 400 else _read(exchange, body, decoder)
-    headers = passing.without(headers, b"content-length")
-    headers.append((b"content-length", b"%d" % len(body)))
+    if attempt.keeper is not None and attempt.status < 300:
+        body = await _heard(exchange, body)
+    if body or attempt.status not in _WITHOUT_BODY:
+        headers = passing.without(headers, b"content-length")
+        headers.append((b"content-length", b"%d" % len(body)))
 
     async def say(end: End | None) -> None:
         if end is not None and end.cost_nano_usd is not None:
@@ -140,6 +155,17 @@ async def _whole(exchange: Exchange, response: aiohttp.ClientResponse, headers: 
         await client.answer(attempt.status, headers, body)
 
     await exchange.conclude(exchange.ended(saw_end=True), say, failed=exchange.unbilled)
+
+
+async def _heard(exchange: Exchange, body: bytes) -> bytes:
+    """Let an attempt's keeper learn from the answer. What the journal cannot keep ends the call, with its row."""
+    attempt = exchange.attempt
+    assert attempt.keeper is not None
+    try:
+        return await attempt.keeper.heard(attempt, body)
+    except JournalUnavailable:
+        exchange.book(exchange.ended(saw_end=False), 503)
+        raise
 
 
 def _shaped_error(exchange: Exchange, response: aiohttp.ClientResponse, body: bytes) -> bytes:

@@ -27,13 +27,18 @@ _ANTHROPIC = frozenset((WireFormat.MESSAGES, WireFormat.COUNT_TOKENS))
 
 def direct_url(deployment: Deployment, wire: WireFormat, demo_url: str = "") -> str:
     """The address of a wire format at a deployment; `api_base` means what it means in LiteLLM (see `Provider`)."""
-    base = (deployment.api_base or _default_base(deployment, demo_url)).rstrip("/")
+    base = plain_base(deployment, demo_url)
     path = _PATHS[wire]
     if wire in _ANTHROPIC:  # LiteLLM takes an Anthropic base that names its route
         base = base.removesuffix("/messages")
     if wire is not WireFormat.COMPLETIONS and base.endswith(path):  # ours takes every such base
         return base
     return base + ("" if _ends_in_version(base, deployment.provider) else "/v1") + path
+
+
+def plain_base(deployment: Deployment, demo_url: str = "") -> str:
+    """Where a deployment listens; '' for one that only LiteLLM knows how to reach."""
+    return (deployment.api_base or _default_base(deployment, demo_url)).rstrip("/")
 
 
 def _default_base(deployment: Deployment, demo_url: str) -> str:

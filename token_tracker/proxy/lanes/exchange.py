@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import aiohttp
 from msgspec import structs
@@ -42,6 +42,15 @@ UPSTREAM_ERRORS = (aiohttp.ClientError, OSError, asyncio.IncompleteReadError)
 SENDING: ContextVar[Exchange] = ContextVar("sending")
 
 
+@runtime_checkable
+class Upload(Protocol):
+    """A body on its way up. `is_broken_off`: the client did not send the rest of it."""
+
+    is_broken_off: bool
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
     """What either lane prepares and the exchange sends."""
@@ -49,7 +58,7 @@ class UpstreamRequest:
     method: str
     url: str | URL
     headers: list[tuple[str, str]]
-    body: bytes
+    body: bytes | Upload | None
 
 
 class Shaper(Protocol):
@@ -302,6 +311,9 @@ class Exchange:
         """The upstream refused, closed or garbled the connection."""
         if not self.attempt.was_sent:
             await self._unreachable(error)
+            return
+        if isinstance(self._upstream.body, Upload) and self._upstream.body.is_broken_off:
+            self.book(EndReason.CANCELLED, 400)
             return
         if self.observer is None:
             refusal = upstream_broke(self.attempt.request.model)

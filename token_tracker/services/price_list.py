@@ -1,0 +1,109 @@
+"""Prices as people look at them, and the overrides that they make; rows are added, never edited."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from token_tracker.database.models import PriceRow
+from token_tracker.domain.pricing import version_of
+from token_tracker.domain.problems import Conflict, Invalid, NotFound
+from token_tracker.domain.rates import SEARCH_FIELDS, TOKEN_FIELDS, UNIT_FIELDS, field_of
+from token_tracker.services import checks
+from token_tracker.services.pages import DEFAULT_LIMIT, MAX_LIMIT, Page
+
+SOURCES = ("entry", "override", "pricing", "file")
+KNOWN_FIELDS = TOKEN_FIELDS | UNIT_FIELDS | set(SEARCH_FIELDS)
+OVERRIDE = "override"
+_HIGHEST = Decimal(1_000_000)  # USD for one unit
+_DIGITS = 40
+_TOLERANCE_S = 60  # how far a clock of the caller's may be behind ours
+
+
+def list_prices(
+    session: Session,
+    *,
+    name: str | None = None,
+    source: str | None = None,
+    limit: int = DEFAULT_LIMIT,
+    cursor: str | None = None,
+) -> Page[PriceRow]:
+    """All rows, history included, the last added first. Raises Invalid (limit, source, cursor)."""
+    problems = [] if 1 <= limit <= MAX_LIMIT else [("limit", f"must be between 1 and {MAX_LIMIT}")]
+    if source is not None and source not in SOURCES:
+        problems.append(("source", f"must be one of {', '.join(SOURCES)}"))
+    if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 18):
+        problems.append(("cursor", "is not one that this list gave out"))
+    if problems:
+        raise Invalid(problems)
+    statement = select(PriceRow).order_by(PriceRow.id.desc()).limit(limit + 1)
+    if name is not None:
+        statement = statement.where(PriceRow.name == name)
+    if source is not None:
+        statement = statement.where(PriceRow.source == source)
+    if cursor is not None:
+        statement = statement.where(PriceRow.id < int(cursor))
+    found = list(session.scalars(statement))
+    return Page(found[:limit], str(found[limit - 1].id) if len(found) > limit else None)
+
+
+def override(
+    session: Session, *, name: str, rates: Mapping[str, str], at: datetime, valid_from: datetime | None = None
+) -> PriceRow:
+    """From `valid_from` on (default: now), calls of the model `name` cost this; before it, what they cost until now.
+
+    `rates`: USD per unit as decimal text, by LiteLLM's field names. Raises Invalid with all problems, Conflict (there
+    is one from the same moment on).
+    """
+    problems = checks.text("name", name, at_most=255)
+    problems += [problem for field, rate in rates.items() for problem in _rate_problems(field, rate)]
+    if not rates:
+        problems.append(("rates", "must name at least one rate, like input_cost_per_token"))
+    if valid_from is not None and (at - valid_from).total_seconds() > _TOLERANCE_S:
+        problems.append(("valid_from", "must not lie in the past: what was booked is not priced again by this"))
+    if problems:
+        raise Invalid(problems)
+    plain = {field: format(Decimal(rate).normalize(), "f") for field, rate in rates.items()}
+    return _add(session, name, plain, max(valid_from or at, at), at)
+
+
+def end_override(session: Session, *, price_id: int, at: datetime) -> PriceRow:
+    """From now on the next source prices the model. One that has not begun yet never will. Raises NotFound."""
+    found = session.get(PriceRow, price_id)
+    if found is None or found.source != OVERRIDE or found.rates is None:
+        raise NotFound("price override", str(price_id))
+    return _add(session, found.name, None, max(found.valid_from, at), at)
+
+
+def _add(session: Session, name: str, rates: dict[str, str] | None, valid_from: datetime, at: datetime) -> PriceRow:
+    version = version_of(OVERRIDE, name, rates or {})
+    same = select(PriceRow.id).where(
+        PriceRow.source == OVERRIDE,
+        PriceRow.name == name,
+        PriceRow.version == version,
+        PriceRow.valid_from == valid_from,
+    )
+    if session.scalar(same) is not None:
+        raise Conflict(f"The same override of '{name}' from the same moment on is there already.")
+    row = PriceRow(source=OVERRIDE, name=name, version=version, rates=rates, valid_from=valid_from, created_at=at)
+    session.add(row)
+    session.flush()
+    return row
+
+
+def _rate_problems(field: str, rate: object) -> Iterator[tuple[str, str]]:
+    place = f"rates.{field[:80]}"
+    if field_of(field) not in KNOWN_FIELDS:
+        close = get_close_matches(field_of(field), sorted(KNOWN_FIELDS), n=1)
+        yield place, f"is no rate that is billed here{f'; did you mean {close[0]}?' if close else ''}"
+    try:
+        value = Decimal(rate) if isinstance(rate, str) and len(rate) <= _DIGITS else None
+    except InvalidOperation:
+        value = None
+    if value is None or not value.is_finite() or not 0 <= value <= _HIGHEST:
+        yield place, "must be USD for one unit as decimal text, like '0.0000025'"
