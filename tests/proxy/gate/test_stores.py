@@ -7,6 +7,7 @@ import pytest
 from tests.proxy.gate.stand import FACTS, NOON_US, Stand, budget, rate, run
 from token_tracker.domain.rules import CallFacts
 from token_tracker.domain.windows import NEVER_S, bucket_of
+from token_tracker.proxy.gate.cells import BEATS
 from token_tracker.proxy.gate.places import Rules
 from token_tracker.proxy.gate.store import END, Base, CounterState, Reason
 
@@ -366,8 +367,25 @@ def test_a_rule_has_no_room_for_more_members_than_it_may_until_windows_end(kind:
                 assert (await stand.ask(10, facts=CallFacts(session=name))).is_admitted
             assert (await stand.ask(10, facts=CallFacts(session="z"))).refused[0].reason is Reason.TOO_MANY_MEMBERS
             later_us = NOON_US + 2 * DAY_US
-            stand.gate.heartbeat(later_us)
+            for _ in range(BEATS):
+                stand.gate.heartbeat(later_us)
             assert (await stand.ask(10, facts=CallFacts(session="z"), now_us=later_us)).is_admitted
+
+    run(scenario())
+
+
+def test_a_clock_that_jumps_ahead_and_back_loses_nothing(kind: str) -> None:
+    async def scenario() -> None:
+        async with Stand(kind) as stand:
+            await stand.rules(budget(1000))
+            await stand.ask(600)
+            await stand.end("c1", 600)
+            for days in (1, 40):
+                stand.gate.heartbeat(NOON_US + days * DAY_US)
+                assert (await stand.ask(900, now_us=NOON_US + days * DAY_US)).is_admitted
+            stand.gate.heartbeat(NOON_US)
+            assert not (await stand.ask(401)).is_admitted
+            assert (await stand.ask(400)).is_admitted
 
     run(scenario())
 

@@ -73,8 +73,8 @@ class Gate:
 
     def set_rules(self, rules: Rules) -> None:
         """From now on these apply; calls that are not booked yet count in new budgets, too."""
-        had_budgets, self.rules = self.rules.budgets, rules
-        if rules.budgets != had_budgets:
+        counted, self.rules = self.rules.counted, rules
+        if rules.counted != counted:
             self.place_again()
 
     def resume(self, books: Books, entries: Iterable[Entry]) -> None:
