@@ -121,7 +121,7 @@ class Stand:
             for gate in self.gates:
                 gate.take_books(books)
             return
-        while not await self.redis_books.send(books, NOON_US // 1_000_000, is_complete):
+        while not await self.redis_books.send(books, is_complete):
             is_complete = True
         await self.settled()
 

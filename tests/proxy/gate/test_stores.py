@@ -7,6 +7,7 @@ import pytest
 from tests.proxy.gate.stand import FACTS, NOON_US, Stand, budget, rate, run
 from token_tracker.domain.rules import CallFacts
 from token_tracker.domain.windows import NEVER_S, bucket_of
+from token_tracker.proxy.gate.cells import BEATS
 from token_tracker.proxy.gate.places import Rules
 from token_tracker.proxy.gate.store import END, Base, CounterState, Reason
 
@@ -366,8 +367,82 @@ def test_a_rule_has_no_room_for_more_members_than_it_may_until_windows_end(kind:
                 assert (await stand.ask(10, facts=CallFacts(session=name))).is_admitted
             assert (await stand.ask(10, facts=CallFacts(session="z"))).refused[0].reason is Reason.TOO_MANY_MEMBERS
             later_us = NOON_US + 2 * DAY_US
-            stand.gate.heartbeat(later_us)
+            for _ in range(BEATS):
+                stand.gate.heartbeat(later_us)
             assert (await stand.ask(10, facts=CallFacts(session="z"), now_us=later_us)).is_admitted
+
+    run(scenario())
+
+
+def test_a_clock_that_jumps_ahead_and_back_loses_nothing(kind: str) -> None:
+    async def scenario() -> None:
+        async with Stand(kind) as stand:
+            await stand.rules(budget(1000))
+            await stand.ask(600)
+            await stand.end("c1", 600)
+            for days in (1, 40):
+                stand.gate.heartbeat(NOON_US + days * DAY_US)
+                assert (await stand.ask(900, now_us=NOON_US + days * DAY_US)).is_admitted
+            stand.gate.heartbeat(NOON_US)
+            assert not (await stand.ask(401)).is_admitted
+            assert (await stand.ask(400)).is_admitted
+
+    run(scenario())
+
+
+def test_a_member_of_whom_nothing_is_counted_makes_room_for_another(kind: str) -> None:
+    async def scenario() -> None:
+        async with Stand(kind, members_most=2) as stand:
+            await stand.rules(budget(1000, scope_type="session", scope_id="*", period="total"))
+            for name in ("x", "y"):
+                await stand.ask(10, facts=CallFacts(session=name))
+            stand.gate.release("c1")
+            await stand.settled()
+            assert (await stand.ask(10, facts=CallFacts(session="z"))).is_admitted
+            assert (await stand.ask(10, facts=CallFacts(session="x"))).refused[0].reason is Reason.TOO_MANY_MEMBERS
+            assert (await stand.state("b|usd|y")).held == (await stand.state("b|usd|z")).held == 10
+
+    run(scenario())
+
+
+def test_members_of_a_rate_are_forgotten_once_nothing_of_them_is_counted(kind: str) -> None:
+    async def scenario() -> None:
+        async with Stand(kind, members_most=2) as stand:
+            await stand.rules(rate(5, scope_type="agent", scope_id="*"))
+            for name in ("x", "y"):
+                assert (await stand.ask(facts=CallFacts(agent=name))).is_admitted
+            assert (await stand.ask(facts=CallFacts(agent="z"))).refused[0].reason is Reason.TOO_MANY_MEMBERS
+            later_us = NOON_US + 62_000_000
+            assert (await stand.ask(facts=CallFacts(agent="z"), now_us=later_us)).is_admitted
+
+    run(scenario())
+
+
+def test_a_gateway_forgets_calls_once_they_are_booked(kind: str) -> None:
+    async def scenario() -> None:
+        async with Stand(kind) as stand:
+            await stand.rules(budget(10_000), rate(100))
+            for number in range(1, 6):
+                await stand.ask(10)
+                await stand.end(f"c{number}", 5, at=(0, number))
+            assert stand.gate.unbooked == 5
+            await stand.books({("b|usd|", DAY): Base(15, 0, 1, LEAVES)}, {"00000001": (0, 3)})
+            stand.gate.heartbeat(NOON_US)
+            assert stand.gate.unbooked == 2
+            assert await stand.state() == CounterState(25)
+
+    run(scenario())
+
+
+def test_many_bases_come_in_parts_and_count_all_the_same(kind: str) -> None:
+    async def scenario() -> None:
+        async with Stand(kind) as stand:
+            await stand.rules(budget(1000, scope_type="user", scope_id="*"))
+            bases = {(f"b|usd|u{number}", DAY): Base(900, 0, 1, LEAVES) for number in range(1200)}
+            await stand.books(bases, is_complete=True)
+            for name in ("u0", "u700", "u1199"):
+                assert not (await stand.ask(101, facts=CallFacts(user=name))).is_admitted
+                assert (await stand.ask(100, facts=CallFacts(user=name))).is_admitted
 
     run(scenario())
 

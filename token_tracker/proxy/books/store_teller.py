@@ -76,12 +76,11 @@ class StoreTeller:
 
     async def _tell(self, books: Books, is_complete: bool) -> bool:
         """False: the server has lost what it knew. Positions come with the last counters, never before them."""
-        now_s = int(time.time())
         *first, last = _parts(books)
         for part in first:
-            if not await self._books.send(part, now_s, False):
+            if not await self._books.send(part, False):
                 return False
-        return await self._books.send(last, now_s, is_complete)
+        return await self._books.send(last, is_complete)
 
     def _note(self, problem: str) -> None:
         if problem and not self._problem:

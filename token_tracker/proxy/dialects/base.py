@@ -52,6 +52,7 @@ class Request:
     original: bytes = b""  # what is sent if nothing is edited
     form: Form | None = None
     characters: int = 0  # of a text to be spoken: what many such models bill
+    is_bounded: bool = False  # its output maximum is what the gate holds: nothing may raise it any more
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from heapq import heappop, heappush
 
@@ -11,6 +11,8 @@ from token_tracker.proxy.gate.places import BudgetPlace
 from token_tracker.proxy.gate.store import Base, CounterBucket, CounterState
 
 KEPT_S = 2 * 3600  # a window that is over, for late settlements and clocks that are set back
+BEATS = 120  # ten minutes of heartbeats
+SWEPT_AT_ONCE = 500
 _LOOKED_AT = 16
 NO_BASE = Base(0, 0, 0, 0)
 
@@ -120,6 +122,7 @@ class Cells:
         self._counters: dict[str, Counter] = {}
         self._ends: list[tuple[int, str, int]] = []  # (when it may be forgotten, counter, bucket)
         self._members = Members(members_most)
+        self._beats: deque[int] = deque(maxlen=BEATS)
 
     def cell(self, counter_name: str, bucket: int, leaves_at_s: int) -> Cell:
         counter = self._counters.get(counter_name)
@@ -172,8 +175,13 @@ class Cells:
         return CounterState(spent, held, unproven)
 
     def sweep(self, now_s: int) -> None:
-        """Forget buckets of windows that are long over."""
-        while self._ends and self._ends[0][0] <= now_s:
+        """At each heartbeat: forget some buckets of windows that are long over, by every clock of the last minutes (one
+        that jumps ahead and back must not end a window)."""
+        self._beats.append(now_s)
+        now_s = min(self._beats) if len(self._beats) == BEATS else 0
+        for _ in range(SWEPT_AT_ONCE):
+            if not self._ends or self._ends[0][0] > now_s:
+                return
             _, name, bucket = heappop(self._ends)
             if (counter := self._counters.get(name)) is not None:
                 counter.cells.pop(bucket, None)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from token_tracker.domain.holds import Ask
 from token_tracker.domain.rules import CallFacts
 from token_tracker.proxy.gate.places import Demands, Places, Rules
-from token_tracker.proxy.gate.store import Books, Entry, Store, Verdict
+from token_tracker.proxy.gate.store import END, Books, Entry, Store, Verdict
 
 NO_RULES = Rules()
 
@@ -28,7 +28,13 @@ class Gate:
         self._store, self.incarnation = store, incarnation
         self._entries: dict[str, Entry] = {}
         self._ended: deque[str] = deque()  # in the order of their ends, which is nearly that of their booking
+        self._of_others: dict[str, list[str]] = {}  # by incarnation: what was restored
         store.on_lost = self.place_again
+
+    @property
+    def unbooked(self) -> int:
+        """How many calls it remembers: in flight, or ended and not known to be booked."""
+        return len(self._entries)
 
     def demands(self, facts: CallFacts) -> Demands:
         """The rules that count a call. `facts`: all that it may reach, fallbacks included."""
@@ -67,8 +73,8 @@ class Gate:
 
     def set_rules(self, rules: Rules) -> None:
         """From now on these apply; calls that are not booked yet count in new budgets, too."""
-        had_budgets, self.rules = self.rules.budgets, rules
-        if rules.budgets != had_budgets:
+        counted, self.rules = self.rules.counted, rules
+        if rules.counted != counted:
             self.place_again()
 
     def resume(self, books: Books, entries: Iterable[Entry]) -> None:
@@ -85,6 +91,7 @@ class Gate:
         for entry in entries:
             if entry.id not in self._entries:
                 self._entries[entry.id] = entry
+                self._of_others.setdefault(entry.incarnation, []).append(entry.id)
                 if not entry.is_live:
                     self._ended.append(entry.id)
         self.place_again()
@@ -103,6 +110,9 @@ class Gate:
         self._forget_booked()
 
     def _forget_booked(self) -> None:
+        for incarnation in [each for each in self._of_others if self._store.booked(each) == END]:
+            for call_id in self._of_others.pop(incarnation):
+                self._entries.pop(call_id, None)
         while self._ended:
             entry = self._entries.get(self._ended[0])
             if entry is not None and not self._is_booked(entry):

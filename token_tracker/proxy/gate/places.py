@@ -126,6 +126,11 @@ class Rules:
 
     def __init__(self, budgets: Sequence[BudgetRule] = (), rates: Sequence[RateRule] = ()) -> None:
         self.budgets, self.rates = tuple(budgets), tuple(rates)
+        # What decides where a call counts; limits, top-ups and actions do not.
+        self.counted = frozenset(
+            (each.id, each.enforcement == "alert", each.limit_nano_usd is None, each.limit_tokens is None)
+            for each in self.budgets
+        )
         self._budget_book, self._rate_book = RuleBook.of(self.budgets), RuleBook.of(self.rates)
         self._demands: dict[CallFacts, Demands] = {}
 

@@ -309,7 +309,6 @@ class RedisStore:
                 "generation": self._generation,
                 "incarnation": self._incarnation,
                 "sequence": self._sequence,
-                "now_s": time.time_ns() // 1_000_000_000,
                 "recovery_s": self._recovery_s,
                 "operations": self._batch,
             }

@@ -169,11 +169,10 @@ def place_operation(entry: Entry, places: Places) -> dict[str, Any]:
     }
 
 
-def books_shape(books: Books, generation: str, now_s: int, is_complete: bool) -> bytes:
+def books_shape(books: Books, generation: str, is_complete: bool) -> bytes:
     return encode(
         {
             "generation": generation,
-            "now_s": now_s,
             "bases": [_base(*name, base) for name, base in books.bases.items()],
             "positions": [[incarnation, position_text(at)] for incarnation, at in books.positions.items()],
             "ready": sorted(books.ready),

@@ -23,16 +23,16 @@ _FIXED = {
 
 
 def with_maximum(request: Request, target: Target, wire: WireFormat, maximum: int) -> Request:
-    """The request with this output maximum under the one name that its upstream obeys; the very same one if that is
+    """The request with this output maximum under the one name that its upstream obeys; its bytes untouched if that is
     what it says. A maximum under a name that an upstream may not know would bound nothing."""
     name = name_of_maximum(target, wire)
     value = b"%d" % maximum
     named = {each: request.fields[each] for each in MAXIMA if each in request.fields}
     if named == {name: value}:
-        return request
+        return replace(request, is_bounded=True)
     fields = {each: raw for each, raw in request.fields.items() if each not in named or each == name}
     fields[name] = value
-    return replace(request, fields=fields, original=top.join(fields), output_bound=maximum)
+    return replace(request, fields=fields, original=top.join(fields), output_bound=maximum, is_bounded=True)
 
 
 def name_of_maximum(target: Target, wire: WireFormat) -> str:

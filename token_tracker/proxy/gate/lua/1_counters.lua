@@ -31,9 +31,12 @@ local function amounts(key)
   return {found[1] or '0', found[2] or '0', found[3] or '0', found[4]}
 end
 
+-- By the server's own clock: a gateway whose clock is ahead must not end what others still count.
+local server_s
 local function expire(key, at_s)
   if at_s < 2 ^ 50 then
-    call('EXPIRE', key, math.max(1, at_s + KEPT_S - now_s))
+    server_s = server_s or tonumber(call('TIME')[1])
+    call('EXPIRE', key, KEPT_S + math.max(0, at_s - server_s))
   end
 end
 

@@ -1,12 +1,38 @@
 -- Admission: all rules of a call or none.
 
+-- Whether nothing is lost by forgetting a budget's counter; then it is forgotten.
+local function forget_idle(members, counter)
+  local buckets = call('ZRANGE', p .. 'k:' .. counter, 0, -1)
+  for _, bucket in ipairs(buckets) do
+    local cell = call('HMGET', p .. 'c:' .. counter .. ':' .. bucket, 's', 'h', 'u', 'v')
+    for i = 1, 4 do
+      if cell[i] and cell[i] ~= '0' then
+        return false
+      end
+    end
+  end
+  for _, bucket in ipairs(buckets) do
+    call('DEL', p .. 'c:' .. counter .. ':' .. bucket)
+  end
+  call('DEL', p .. 'k:' .. counter, p .. 'r:' .. counter)
+  call('ZREM', members, counter)
+  return true
+end
+
 -- Whether the rule of a member has room for it.
-local function has_room(rule, counter, most)
+local function has_room(rule, counter, most, is_budget)
   local key = p .. 'm:' .. rule
   if call('ZSCORE', key, counter) or call('ZCARD', key) < most then
     return true
   end
   call('ZREMRANGEBYSCORE', key, '-inf', '(' .. int(now_s))
+  if is_budget and call('ZCARD', key) >= most then
+    for _, stalest in ipairs(call('ZRANGE', key, 0, 15)) do
+      if forget_idle(key, stalest) then
+        break
+      end
+    end
+  end
   return call('ZCARD', key) < most
 end
 
@@ -38,7 +64,7 @@ local function weigh(ask, states)
     states[i] = state
     local spent = tonumber(state[1])
     local counted = spent + tonumber(state[2]) + tonumber(state[3])
-    if budget.member_rule and not has_room(budget.member_rule, budget.counter, ask.members_most) then
+    if budget.member_rule and not has_room(budget.member_rule, budget.counter, ask.members_most, true) then
       state[4], is_open = 'full', false
     else
       state[4] = ''

@@ -57,7 +57,6 @@ local operations = {place = place, free = free, renew = renew}
 
 -- A batch of one gateway, each once and in order; and what it must know from time to time.
 function commands.batch(batch)
-  now_s = batch.now_s
   if generation[1] ~= batch.generation then
     return {'lost', generation[1] or ''}
   end

@@ -53,7 +53,6 @@ local function booked(incarnation, position)
 end
 
 function commands.books(books)
-  now_s = books.now_s
   if generation[1] ~= books.generation then
     return {'lost', generation[1] or '', generation[2] or ''}
   end
