@@ -89,6 +89,8 @@ def test_what_is_not_proven_stays_counted_up_to_the_hold(held: int, booked: int)
         ([rule(), rule(default_output_tokens=1000, min_output_tokens=300)], None, None, (300, 1000)),
         ([rule(min_output_tokens=9000)], None, None, (8192, 8192)),
         ([rule()], None, 100, (100, 100)),
+        ([], None, 100, (100, 100)),
+        ([], 7, 100, (7, 7)),
     ],
 )
 def test_bounds_of_the_output_maximum(

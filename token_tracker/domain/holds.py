@@ -78,7 +78,10 @@ def fits(ask: Ask, output: int, usd_left: int | None, tokens_left: int | None) -
 
 def output_bounds(rules: list[BudgetRule], client: int | None, model: int | None) -> tuple[int, int]:
     """(`output_min`, `output_max`) of an ask under hard budgets. `client`: the maximum in the request, `model`: the
-    model's own; None for none."""
+    model's own; None for none. Without rules nothing is chosen: what is known is only shown as held."""
+    if not rules:
+        known = client if client is not None else model or 0
+        return known, known
     if client is not None:
         least = min((rule.min_output_tokens for rule in rules if rule.clamp == "always"), default=client)
         return min(least, client), client

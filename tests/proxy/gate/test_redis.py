@@ -20,7 +20,7 @@ from tests.proxy.gate.stand import NOON_US, Stand, budget, rate, run
 from token_tracker.domain.holds import Ask
 from token_tracker.domain.windows import NEVER_S, bucket_of
 from token_tracker.proxy.gate.gate import Gate
-from token_tracker.proxy.gate.link import Answers, RedisAddress, RedisError, StoreUnavailable, connect
+from token_tracker.proxy.gate.link import Answers, Link, RedisAddress, RedisError, StoreUnavailable, connect
 from token_tracker.proxy.gate.places import Rules
 from token_tracker.proxy.gate.redis import RedisStore, WrongEvictionPolicy
 from token_tracker.proxy.gate.store import Base, CounterState, Reason, Verdict
@@ -186,6 +186,25 @@ def test_an_admission_that_comes_after_it_was_given_up_takes_nothing(server: Ser
             await stand.settled()
             assert not (await stand.ask(10)).is_admitted
             assert await stand.state() == CounterState()
+
+    run(scenario())
+
+
+class Unlucky(RedisStore):
+    """The server loses its state between its answer and the call that waits for it."""
+
+    async def _run(self, link: Link, shape: bytes) -> bytes:
+        answer = await super()._run(link, shape)
+        self._begin("another generation")
+        return answer
+
+
+def test_an_admission_that_was_counted_in_a_lost_state_is_none(server: Server) -> None:
+    async def scenario() -> None:
+        async with Stand("redis", make=Unlucky) as stand:
+            await stand.rules(budget(1000))
+            assert (await stand.ask(10)).refused[0].reason is Reason.STORE_RECOVERING
+            assert stand.gate.unbooked == 0
 
     run(scenario())
 

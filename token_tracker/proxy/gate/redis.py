@@ -133,8 +133,8 @@ class RedisStore:
         link = self._link
         if link is None or not self._generation or len(self._queue) > QUEUED_MOST:
             return away(ask, placed)
-        static = static_of(placed)
-        shape = ask_shape(ask, static, self._generation, self._incarnation, self._members_most)
+        static, generation = static_of(placed), self._generation
+        shape = ask_shape(ask, static, generation, self._incarnation, self._members_most)
         try:
             answer = decode(await self._run(link, shape))
         except StoreUnavailable as error:
@@ -143,6 +143,8 @@ class RedisStore:
         except asyncio.CancelledError:
             self._queue_up({"kind": "free", "incarnation": self._incarnation, "id": ask.id, "is_unknown": True})
             raise
+        if generation != self._generation:  # counted in a state that is lost, and not among what was told again
+            answer = ["lost"]
         match answer[0]:
             case "admitted":
                 if static.has_leases:
@@ -295,7 +297,7 @@ class RedisStore:
         self._booked, self._ready = position_of(booked), frozenset(ready)
         self._batch = []
         if self._to_tell > 0:
-            self._to_tell = 0 if not self._queue else max(1, self._to_tell - count)
+            self._to_tell = max(0, self._to_tell - max(1, count))
         self._sent += 1
         if self.problem:
             log.info("the gate's store answers")
