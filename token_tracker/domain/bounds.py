@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal
-from functools import lru_cache
+from math import ceil
 
 from token_tracker.domain.extras import ServiceTier
-from token_tracker.domain.pricing import Choice, CostSource, Price
+from token_tracker.domain.pricing import Choice, CostSource
+from token_tracker.domain.rates import PICO_PER_USD
 
 MESSAGE_TOKENS = 64  # what a provider wraps around a message or a tool
 PREAMBLE_TOKENS = 1024  # what it puts before the prompt where there are tools or a format for the answer
 AUDIO_BYTES_PER_S = 500  # 4 kbit/s: below what any codec in use makes of speech
 AUDIO_TOKENS_PER_S = 50  # Gemini counts 32, others less
 SPEECH_TOKENS_PER_CHARACTER = 64  # sound made of text, slowly spoken
-PICO_PER_USD = 10**12
 PICO_PER_NANO = 1000
 
 # Tokens of one image however large: OpenAI's most patches times its dearest multiplier, Anthropic's, xAI's and
@@ -32,8 +31,8 @@ _SEARCHING = ("search-preview", "search-api", "deep-research", "compound")
 
 _TEXT = ("input_tokens",)
 _WRITES = ("cache_write_5m_tokens", "cache_write_1h_tokens")
-_SPOKEN = ("output_audio_tokens",)
-_WRITTEN = ("output_tokens", "reasoning_tokens")
+_WRITTEN = ("output_tokens", "reasoning_tokens", "output_image_tokens")
+_SPOKEN = (*_WRITTEN, "output_audio_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +66,8 @@ class Extent:
 
     @property
     def units(self) -> Iterable[tuple[str, int]]:
+        if self.outputs:  # only routes without any have others
+            return ()
         named = (
             ("characters", self.characters),
             ("images", self.pictures),
@@ -149,7 +150,7 @@ def _is_free(price: Choice) -> bool:
     """Whatever it consumes costs nothing: nobody bills it, or every rate is 0."""
     if price.price is None:
         return price.cost_source is CostSource.LOCAL
-    return bool(price.price.rates) and not any(price.price.rates.values())
+    return price.price.is_free
 
 
 def _unbounded(extent: Extent, candidate: Candidate, inputs: int | None) -> str:
@@ -188,17 +189,21 @@ def _usd(extent: Extent, candidate: Candidate, inputs: int) -> tuple[int, int] |
     price = candidate.price.price
     if price is None or not price.table:
         return None
-    units = [(count, price.table.dearest_unit(unit)) for unit, count in extent.units]
-    fixed = sum((count * rate for count, rate in units if rate is not None), Decimal(0))
-    if not _is_by_units(extent, candidate):
-        rates = _rates(price, _input_classes(extent, candidate), _output_classes(extent), inputs, extent.tiers)
-        incoming, outgoing = rates
-        made = _rates(price, (extent.made_class,), (), inputs, extent.tiers)[0] if extent.made_tokens else Decimal(0)
-        if incoming is None or outgoing is None or made is None:
-            return None
-        fixed += inputs * incoming + extent.extra_output_tokens * outgoing + extent.made_tokens * made
-        return _up(fixed * 10**9), _up(extent.outputs * outgoing * PICO_PER_USD)
-    return _up(fixed * 10**9), 0
+    table = price.table
+    pico = 0
+    for unit, count in extent.units:
+        rate = table.dearest_unit(unit)
+        if rate is not None:
+            pico += ceil(count * rate * PICO_PER_USD)
+    if _is_by_units(extent, candidate):
+        return -(-pico // PICO_PER_NANO), 0
+    incoming = table.dearest_pico(_input_classes(extent, candidate), inputs, extent.tiers)
+    outgoing = table.dearest_pico(_output_classes(extent), inputs, extent.tiers)
+    made = table.dearest_pico((extent.made_class,), inputs, extent.tiers) if extent.made_tokens else 0
+    if incoming is None or outgoing is None or made is None:
+        return None
+    pico += inputs * incoming + extent.extra_output_tokens * outgoing + extent.made_tokens * made
+    return -(-pico // PICO_PER_NANO), extent.outputs * outgoing
 
 
 def _is_by_units(extent: Extent, candidate: Candidate) -> bool:
@@ -222,21 +227,4 @@ def _input_classes(extent: Extent, candidate: Candidate) -> tuple[str, ...]:
 def _output_classes(extent: Extent) -> tuple[str, ...]:
     if not extent.outputs:
         return ()
-    return (*_WRITTEN, "output_image_tokens", *(_SPOKEN if extent.speaks else ()))
-
-
-@lru_cache(maxsize=4096)
-def _dearest(price: Price, classes: tuple[str, ...], most: int, tiers: tuple[ServiceTier, ...]) -> Decimal | None:
-    return price.table.dearest(classes, most, tiers)
-
-
-def _rates(
-    price: Price, incoming: tuple[str, ...], outgoing: tuple[str, ...], most: int, tiers: tuple[ServiceTier, ...]
-) -> tuple[Decimal | None, Decimal | None]:
-    """USD for a token in, and for one out, in a call of at most so many prompt tokens."""
-    rung = price.table.rung(most)  # the same for all sizes between two tiers: so few are worked out
-    return _dearest(price, incoming, rung, tiers), _dearest(price, outgoing, rung, tiers)
-
-
-def _up(amount: Decimal) -> int:
-    return int(amount.to_integral_value(rounding=ROUND_CEILING))
+    return _SPOKEN if extent.speaks else _WRITTEN

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from token_tracker.config.price_file import load_limits
 from token_tracker.config.values import Deployment
 from token_tracker.domain.bounds import Facts
+from token_tracker.proxy.upstreams import Target
 
 log = logging.getLogger("token_tracker.gateway")
 Limits = Mapping[str, tuple[int | None, int | None]]
@@ -19,7 +20,12 @@ class ModelFacts:
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits
 
-    def of(self, deployment: Deployment) -> Facts:
+    def of(self, target: Target) -> Facts:
+        if target.facts is None:
+            target.facts = self._find(target.deployment)
+        return target.facts
+
+    def _find(self, deployment: Deployment) -> Facts:
         own = Facts(deployment.max_input_tokens, deployment.max_output_tokens)
         if own.context_tokens is not None and own.output_tokens is not None:
             return own

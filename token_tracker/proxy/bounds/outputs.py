@@ -10,6 +10,7 @@ from token_tracker.proxy.dialects.fields import text_of
 MAXIMA = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 ANSWERS_MOST = 1_000_000
 _ALL_TIERS = tuple(tier for tier in ServiceTier if tier is not ServiceTier.BATCH)
+_STANDARD = (ServiceTier.STANDARD,)
 _ORDINARY = ("", "default", "standard", "standard_only")
 _FAST = b'"fast"'
 
@@ -44,6 +45,8 @@ def answers(fields: Mapping[str, bytes], *names: str) -> int | None:
 def tiers(fields: Mapping[str, bytes]) -> tuple[ServiceTier, ...]:
     """How the call may be served and billed; all that there are where the request leaves it open."""
     raw = fields.get("service_tier", b"null")
+    if raw == b"null" and "speed" not in fields:
+        return _STANDARD
     named = text_of(raw).lower()
     chosen = {ServiceTier.STANDARD}
     if fields.get("speed", b"null") == _FAST:

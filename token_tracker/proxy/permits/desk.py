@@ -130,7 +130,7 @@ class Desk:
                     target.deployment.provider,
                     target.deployment.model,
                     self._prices.choice(target),
-                    self._facts.of(target.deployment),
+                    self._facts.of(target),
                 )
                 for target in reach.targets
             ],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from token_tracker.domain.bounds import Facts
 from token_tracker.domain.holds import Ask
 from token_tracker.domain.providers import WireFormat
 from token_tracker.proxy.dialects.base import Request
@@ -45,7 +44,7 @@ class Permit:
         granted = self.verdict.output_tokens
         if self.own_maximum is not None:
             return granted
-        known: Facts = self.facts.of(target.deployment)
+        known = self.facts.of(target)
         return granted if known.output_tokens is None else min(granted, known.output_tokens)
 
     def request(self, request: Request, target: Target) -> Request:
@@ -56,7 +55,7 @@ class Permit:
         """An answer's headers with what the gate did."""
         verdict = self.verdict
         if verdict.requests is not None or verdict.tokens is not None:
-            headers = [_moved(*header) for header in headers]
+            headers = [_moved(*each) if each[0].startswith(_THEIRS) else each for each in headers]
             headers += rate_headers(b"requests", verdict.requests) + rate_headers(b"tokens", verdict.tokens)
         maximum = self.maximum(target)
         if maximum is not None and maximum != self.own_maximum:
@@ -76,4 +75,4 @@ def rate_headers(unit: bytes, state: RateState | None) -> Headers:
 
 
 def _moved(name: bytes, value: bytes) -> tuple[bytes, bytes]:
-    return (name.replace(_THEIRS, _MOVED, 1), value) if name.startswith(_THEIRS) else (name, value)
+    return name.replace(_THEIRS, _MOVED, 1), value

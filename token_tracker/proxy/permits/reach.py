@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from token_tracker.domain.rules import CallFacts
 from token_tracker.proxy.books.records import End, Subject
 from token_tracker.proxy.upstreams import Choice, Target
-
-_NOBODY: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,29 +20,32 @@ class Reach:
     targets: tuple[Target, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        groups = (self.choice, *(choice for _, choice in self.fallbacks))
-        object.__setattr__(self, "targets", tuple(target for each in groups for target in each.group.targets))
+        targets = self.choice.group.targets
+        for _, choice in self.fallbacks:
+            targets += choice.group.targets
+        object.__setattr__(self, "targets", targets)
 
-    @property
-    def groups(self) -> Sequence[Choice]:
-        return (self.choice, *(choice for _, choice in self.fallbacks))
+
+@lru_cache(maxsize=4096)
+def _set(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(names)
 
 
 def facts_of(subject: Subject, asked: Iterable[str], targets: Iterable[Target]) -> CallFacts:
     """Of a call that may reach `targets` by the names `asked`."""
-    models, providers = set(asked), set()
+    models, providers = list(asked), []
     for target in targets:
         deployment = target.deployment
-        models.update((deployment.name, deployment.model))
-        providers.add(deployment.provider)
-    return _facts(subject, frozenset(models), frozenset(providers))
+        models += (deployment.name, deployment.model)
+        providers.append(deployment.provider)
+    return _facts(subject, _set(tuple(models)), _set(tuple(providers)))
 
 
 def facts_of_row(end: End) -> CallFacts:
     """Of what it was: as the ledger will say it."""
     opened = end.opened
-    models = frozenset((opened.requested_model, opened.model_group, opened.model))
-    return _facts(opened.subject, models, frozenset((opened.provider,)))
+    models = (opened.requested_model, opened.model_group, opened.model)
+    return _facts(opened.subject, _set(models), _set((opened.provider,)))
 
 
 def _facts(subject: Subject, models: frozenset[str], providers: frozenset[str]) -> CallFacts:

@@ -96,6 +96,8 @@ def proven(record: End) -> End:
         return record
     cost, tokens = record.cost_nano_usd or 0, sum(record.tokens)
     is_proven = _is_proven(record)
+    if is_proven and cost <= opened.held_nano_usd:
+        return record
     return structs.replace(
         record,
         unproven_nano_usd=unproven_of(opened.held_nano_usd, cost, is_proven),
