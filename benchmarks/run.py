@@ -202,7 +202,8 @@ def streams(bench: Bench) -> None:
         bench.say(
             "",
             f"1,000 streams: {found['whole']} whole, {found['events']:,} of 100,000 events; "
-            f"delay p50 {found['p50_ms']:.1f}, p99 {found['p99_ms']:.1f} ms (without us p99 {direct['p99_ms']:.1f}); first event after "
+            f"delay p50 {found['p50_ms']:.1f}, p99 {found['p99_ms']:.1f} ms "
+            f"(without us p99 {direct['p99_ms']:.1f}); first event after "
             f"{found['first_event_p50_ms']:.0f} ms, the slowest {found['first_event_most_ms']:.0f} ms; memory "
             f"{before:.0f} to {found['memory after MB']:.0f} MB.",
         )
@@ -231,7 +232,8 @@ def translating(bench: Bench) -> None:
             bench.say(
                 "",
                 f"With the LiteLLM child under full load, {count} connections: direct lane p99 "
-                f"{quiet[count].p99_ms:.2f} to {loud[count].p99_ms:.2f} ms; the ceiling's beside the same load {ceiling[count].p99_ms:.2f} ms.",
+                f"{quiet[count].p99_ms:.2f} to {loud[count].p99_ms:.2f} ms; "
+                f"the ceiling's beside the same load {ceiling[count].p99_ms:.2f} ms.",
             )
 
 
@@ -286,8 +288,8 @@ def check_books(bench: Bench, house: House, answered: int) -> None:
     bench.say(
         "",
         f"Books: {answered:,} answered calls; {found.calls:,} in the ledger {found.behind_s:.1f} s later (with "
-        f"warm-up and what wrk cut off at a round's end): {max(0, answered - found.calls)} lost, {found.doubled} doubled; roll-ups "
-        f"{found.summed:,}.",
+        f"warm-up and what wrk cut off at a round's end): {max(0, answered - found.calls)} lost, "
+        f"{found.doubled} doubled; roll-ups {found.summed:,}.",
     )
     bench.figures.setdefault("books", []).append(asdict(found) | {"answered": answered})
     if found.calls < answered or found.doubled or found.summed != found.calls:
