@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from token_tracker.domain.errors import Refusal, method_not_allowed, not_found
+from token_tracker.domain.access import KeyPermission
+from token_tracker.domain.errors import Refusal, method_not_allowed, not_found, permission_required
 from token_tracker.proxy.admission import Admission, query_of
 from token_tracker.proxy.attempts import Attempts, run_attempts
 from token_tracker.proxy.auth import authenticate
@@ -28,6 +29,9 @@ from token_tracker.proxy.lanes.exchange import Exchange, Floor
 from token_tracker.proxy.objects import operations
 from token_tracker.proxy.objects.calls import ObjectCalls
 from token_tracker.proxy.passthrough import PASS, Passthrough
+from token_tracker.proxy.watch.exposition import CONTENT_TYPE
+from token_tracker.proxy.watch.metrics_port import PATH as METRICS
+from token_tracker.proxy.watch.watch import Watch
 
 log = logging.getLogger("token_tracker.gateway")
 Scope = dict[str, Any]
@@ -55,9 +59,11 @@ class Gateway:
         ids: CallIds,
         ingest: Ingest,
         stored: ObjectCalls | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.floor = floor
         self.stored = stored
+        self.watch = watch
         self._passthrough = Passthrough(admission)
         self.admission = admission
         self.health = health
@@ -82,6 +88,8 @@ class Gateway:
             else:
                 await self._answer(path, scope, client, request_id)
         except Refusal as refusal:
+            if self.watch is not None:
+                self.watch.refused(refusal, path, scope, request_id)
             await refuse(client, family_of(path, scope), refusal, request_id)
         except ClientLeft:
             pass
@@ -128,14 +136,23 @@ class Gateway:
         elif path in _HEALTH and is_read:
             status, answer = await self.health.answer(path)
             await _send_json(client, status, msgspec.json.encode(answer), request_id)
+        elif path == METRICS and is_read and self.watch is not None:
+            self._permit(KeyPermission.METRICS, scope)
+            await _send(client, 200, CONTENT_TYPE, self.watch.metrics(), request_id)
         elif (path == MODELS or path.startswith(MODELS + "/")) and is_read:
             await _send_json(client, 200, self._models(path, scope), request_id)
-        elif path in ROUTES or path in _HEALTH or path in (MODELS, EVENTS):
+        elif path in ROUTES or path in _HEALTH or path in (MODELS, EVENTS, METRICS):
             allowed = "POST" if path in ROUTES or path == EVENTS else "GET"
             refusal = method_not_allowed(scope["method"], path, allowed)
             await refuse(client, family_of(path, scope), refusal, request_id, (b"allow", allowed.encode()))
         else:
             raise not_found(path[:256])
+
+    def _permit(self, permission: KeyPermission, scope: Scope) -> None:
+        """Raises Refusal where the request's key does not have the permission."""
+        key = authenticate(split(scope["headers"]).own, self.admission.keys, time.time_ns() // 1000)
+        if permission not in key.permissions:
+            raise permission_required(permission)
 
     def _models(self, path: str, scope: Scope) -> bytes:
         """All models that the key may use (names behind a wildcard are served, but cannot be listed), or one."""
@@ -170,9 +187,13 @@ def _is_websocket(scope: Scope) -> bool:
 
 
 async def _send_json(client: Client, status: int, body: bytes, request_id: str) -> None:
+    await _send(client, status, b"application/json", body, request_id)
+
+
+async def _send(client: Client, status: int, content_type: bytes, body: bytes, request_id: str) -> None:
     headers = [
         (b"x-tt-request-id", request_id.encode()),
-        (b"content-type", b"application/json"),
+        (b"content-type", content_type),
         (b"content-length", b"%d" % len(body)),
     ]
     await client.answer(status, headers, body)

@@ -205,4 +205,5 @@ def open_record(
         model=clean(deployment.model, NAME_CHARACTERS),
         provider=deployment.provider[:PROVIDER_CHARACTERS],
         subject=subject,
+        model_group=clean(deployment.name, NAME_CHARACTERS),
     )

@@ -40,6 +40,9 @@ from token_tracker.proxy.objects.desk import Desk
 from token_tracker.proxy.prices import PriceBook
 from token_tracker.proxy.protocol import GatewayProtocol
 from token_tracker.proxy.upstreams import Upstreams
+from token_tracker.proxy.watch.call_log import CallLog
+from token_tracker.proxy.watch.metrics_port import metrics_port
+from token_tracker.proxy.watch.watch import Watch
 
 log = logging.getLogger("token_tracker.gateway")
 
@@ -65,6 +68,7 @@ def main() -> int:
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIGURATION
+    write_logs(configuration.settings.log_format)
     address = configuration.settings.proxy
     try:
         listener = listen(address)
@@ -171,9 +175,17 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
     session = make_session()
     desk = Desk(journal, ObjectIndex(index_path(settings)))
     app = build(configuration, journal, snapshot, evidence, session, desk)
+    watch = app.watch = Watch(
+        in_flight=lambda: app.floor.in_flight,
+        snapshot_made_at_us=lambda: snapshot.made_at_us,
+        status=status_path(settings),
+        calls=CallLog(settings.log_format) if settings.log_calls else None,
+    )
+    journal.heard, evidence.heard = watch.ended, watch.comparison.reported
     refreshing = asyncio.create_task(keep_fresh(snapshot))
     try:
-        yield app
+        async with metrics_port(settings.metrics, watch.metrics):
+            yield app
     finally:
         refreshing.cancel()
         app.stop_calls()
@@ -182,6 +194,8 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         await session.close()
         desk.close()
         journal.close()
+        if watch.calls is not None:
+            watch.calls.close()
 
 
 def make_session() -> aiohttp.ClientSession:

@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from token_tracker.proxy.books import framing
@@ -38,6 +39,7 @@ class Journal:
 
     def __init__(self, directory: Path, node: str, sync_ms: int, *, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.incarnation = secrets.token_hex(4)
+        self.heard: Callable[[End], None] | None = None  # told of each call's row once it is kept; must not raise
         self._directory, self._node, self._segment_bytes = directory, node, segment_bytes
         self._lock = threading.Lock()
         self._buffer = bytearray()
@@ -72,6 +74,8 @@ class Journal:
     def end(self, record: End) -> None:
         """Keep the row of a call; for an open one there is room on the fullest disk."""
         self._close_attempt(record, record.opened, ends_left=0)
+        if self.heard is not None:
+            self.heard(record)
 
     def book(self, record: End) -> None:
         """Keep the row of something that was never open here. Raises JournalUnavailable: then it is not kept."""
