@@ -61,6 +61,7 @@ def settings(data_dir: Path, **more: Any) -> Settings:
         max_body_bytes=1 << 20,
         journal_sync_ms=100,
         retention_days=None,
+        log_calls=False,
     )
     return replace(made, **more)
 

@@ -1,4 +1,4 @@
-"""How our processes speak to the log: one line an event, on stderr, with time, level and who says it; as text or JSON."""
+"""How our processes speak to the log: a line an event on stderr, with time, level and logger, as text or JSON."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import time
 
 
 def write_logs(form: str = "text") -> None:
-    """Log from INFO on, in `form` 'text' or 'json'; the last call counts."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+    """Log from INFO on, in `form` 'text' or 'json'."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if form == "json":
         for handler in logging.getLogger().handlers:
             handler.setFormatter(JsonLines())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -64,6 +65,7 @@ class Gateway:
         self.floor = floor
         self.stored = stored
         self.watch = watch
+        self.begin_reload: Callable[[], None] = lambda: None  # reads the configuration again, beside the calls
         self._passthrough = Passthrough(admission)
         self.admission = admission
         self.health = health
@@ -99,6 +101,14 @@ class Gateway:
                 await refuse(client, family_of(path, scope), internal_error(), request_id)
         finally:
             client.release()
+
+    def take_over(self, fresh: Gateway) -> None:
+        """From the next call on all is as in `fresh`; calls in flight end with what they began with."""
+        old = self.floor
+        self.floor = replace(fresh.floor, in_flight=old.in_flight, background=old.background, complaints=old.complaints)
+        self.admission, self.stored, self._passthrough = fresh.admission, fresh.stored, fresh._passthrough
+        self.ingest.prices, self.ingest.silence_s = fresh.ingest.prices, fresh.ingest.silence_s
+        self.health.configuration, self.health.child = fresh.health.configuration, fresh.health.child
 
     def stop_calls(self) -> None:
         """Cut every call in flight; each still writes its row."""

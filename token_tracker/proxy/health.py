@@ -15,6 +15,7 @@ from token_tracker.proxy.auth import Keys
 
 CHILD_CHECK_S = 1.0  # the LiteLLM child's answer is remembered so long
 CHILD_TIMEOUT_S = 2.0
+PROBLEM_CHARACTERS = 500
 
 
 @dataclass(slots=True)
@@ -55,6 +56,8 @@ class Health:
     child: LiteLLMChild
     recorder_problems: Callable[[], list[str]]
     stopping: bool = False
+    config_problems: tuple[str, ...] = ()  # of a changed configuration that cannot be used
+    needs_restart: tuple[str, ...] = ()  # settings that changed
     started_at_s: float = field(default_factory=time.monotonic)
 
     async def answer(self, path: str) -> tuple[int, dict[str, Any]]:
@@ -79,6 +82,10 @@ class Health:
         notes = [_reason("recorder", problem) for problem in self.recorder_problems()]
         if (problem := await self.child.problem()) is not None:
             notes.append(_reason("litellm", problem))
+        notes += [_reason("configuration", f"not in use: {each}"[:PROBLEM_CHARACTERS]) for each in self.config_problems]
+        if self.needs_restart:
+            names = ", ".join(self.needs_restart)
+            notes.append(_reason("restart", f"these settings changed and act only after a restart: {names}"))
         notes += [_reason("switched_off", f"{name}: {why}") for name, why in self.configuration.off]
         return blocking, notes
 

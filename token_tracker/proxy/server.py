@@ -39,6 +39,7 @@ from token_tracker.proxy.objects.calls import ObjectCalls
 from token_tracker.proxy.objects.desk import Desk
 from token_tracker.proxy.prices import PriceBook
 from token_tracker.proxy.protocol import GatewayProtocol
+from token_tracker.proxy.reloading import Hangups, Reloading
 from token_tracker.proxy.upstreams import Upstreams
 from token_tracker.proxy.watch.call_log import CallLog
 from token_tracker.proxy.watch.metrics_port import metrics_port
@@ -61,6 +62,8 @@ _NOT_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 def main() -> int:
     """Run one worker until SIGTERM or SIGINT; gives the exit code."""
+    hangups = Hangups()
+    signal.signal(signal.SIGHUP, hangups.note)
     write_logs()
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # a broken stream is journalled, not a server's error
     try:
@@ -85,7 +88,7 @@ def main() -> int:
     gc.freeze()  # what is there now stays: the collector need not look at it again
     gc.set_threshold(20_000, 20, 50)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(serve(configuration, listener))
+        runner.run(serve(configuration, listener, hangups))
     return 0
 
 
@@ -116,10 +119,11 @@ def listen(address: Address) -> socket.socket:
     return listener
 
 
-async def serve(configuration: Configuration, listener: socket.socket) -> None:
+async def serve(configuration: Configuration, listener: socket.socket, hangups: Hangups) -> None:
     """Serve on `listener` until a signal; every call has its row before this returns."""
     async with gateway(configuration) as app:
         host, port = listener.getsockname()[:2]
+        hangups.hand_to(app.begin_reload)
         log.info("listening on %s:%s", host, port)
         await make_server(app, configuration.settings.proxy.tls).serve(sockets=[listener])
         log.info("stopped")
@@ -174,11 +178,18 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
     await evidence.start()
     session = make_session()
     desk = Desk(journal, ObjectIndex(index_path(settings)))
-    app = build(configuration, journal, snapshot, evidence, session, desk)
+
+    def furnish(configuration: Configuration) -> Gateway:
+        return build(configuration, journal, snapshot, evidence, session, desk)
+
+    app = furnish(configuration)
+    reloading = Reloading(app, configuration, furnish, load)
+    app.begin_reload = reloading.begin
     watch = app.watch = Watch(
         in_flight=lambda: app.floor.in_flight,
         snapshot_made_at_us=lambda: snapshot.made_at_us,
         status=status_path(settings),
+        reloads=lambda: (reloading.count, not app.health.config_problems),
         calls=CallLog(settings.log_format) if settings.log_calls else None,
     )
     journal.heard, evidence.heard = watch.ended, watch.comparison.reported
@@ -234,7 +245,9 @@ def build(
         upstreams=upstreams,
         prices=prices,
         journal=journal,
-        translation=TranslatedLane(child_url, child_key, demo_url) if child_url and child_key else None,
+        translation=TranslatedLane(child_url, child_key, demo_url)
+        if child_url and child_key and configuration.needs_litellm
+        else None,
         max_body_bytes=configuration.settings.max_body_bytes,
         silence_s=options.client_stall_s,
     )

@@ -29,7 +29,7 @@ Line = dict[str, Any]
 
 
 class CallLog:
-    """Writes lines in `form` 'text' or 'json' with `write`, from a thread of its own. `dropped` counts the lost ones."""
+    """Writes lines in `form` 'text' or 'json' with `write`, from its own thread. `dropped`: lines that were lost."""
 
     def __init__(self, form: str, write: Callable[[str], Any] | None = None) -> None:
         self.dropped = 0

@@ -33,6 +33,7 @@ class Watch:
     in_flight: Callable[[], Collection[Any]]
     snapshot_made_at_us: Callable[[], int]
     status: Path
+    reloads: Callable[[], tuple[int, bool]] = lambda: (0, True)  # how often, and whether the last one could be used
     calls: CallLog | None = None
     figures: Figures = field(default_factory=lambda: Figures(ENDPOINTS))
     comparison: Comparison = field(default_factory=Comparison)
@@ -60,6 +61,7 @@ class Watch:
         return exposition(self.figures, self.comparison, self._state(time.time_ns() // 1000))
 
     def _state(self, now_us: int) -> State:
+        reloads, is_config_ok = self.reloads()
         running, made_at_us = self.in_flight(), self.snapshot_made_at_us()
         recorder = read_recorder_status(self.status)
         is_alive = recorder is not None and now_us - recorder.updated_at_us <= STALE_S * 1_000_000
@@ -70,5 +72,7 @@ class Watch:
             is_recorder_alive=is_alive,
             is_database_ok=is_alive and recorder is not None and recorder.is_database_ok,
             backlog_bytes=recorder.backlog_bytes if recorder else None,
+            config_reloads=reloads,
+            config_ok=is_config_ok,
             log_lines_dropped=self.calls.dropped if self.calls is not None else 0,
         )
