@@ -111,7 +111,7 @@ class Supervisor:
         return max(0.0, min(planned) - now_s) if planned else None
 
     def _ended(self, child: Child, code: int, now_s: float) -> None:
-        if code == EXIT_CONFIGURATION and not self._following.is_bad:
+        if code == EXIT_CONFIGURATION and not self._following.is_broken():
             say(f"{child.name} cannot work with this configuration (see above), so everything stops.")
             self._exit_code = EXIT_CONFIGURATION
             return

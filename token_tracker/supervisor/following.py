@@ -19,8 +19,7 @@ class Following:
     """Looks at the file every second. A change that stood still for one look, or a request (`ask`), is read:
 
     what is newly needed is started (`need` gives a helper's process), the rows in the database follow by a child of
-    their own, and the gateway is told by SIGHUP, also of a bad file, which it reports and does not use. `is_bad`: the
-    file cannot be used, what runs goes on with what was before.
+    their own, and the gateway is told by SIGHUP, also of a bad file, which it reports and does not use.
     """
 
     def __init__(
@@ -31,7 +30,7 @@ class Following:
         directory: Path,
         say: Callable[[str], None],
     ) -> None:
-        self.configuration, self.is_bad = configuration, False
+        self.configuration = configuration
         self.next_at_s: float = 0.0
         self._children, self._need, self._say = children, need, say
         self._rows = Preparation(directory)
@@ -55,6 +54,14 @@ class Following:
             self._is_asked, self._read_stamp = False, stamp
             self._read(now_s)
 
+    def is_broken(self) -> bool:
+        """Whether what is there now cannot be used: it was good at the start, so somebody is at work on it."""
+        try:
+            load()
+        except ConfigurationError:
+            return True
+        return False
+
     def close(self) -> None:
         self._rows.kill()
 
@@ -62,10 +69,8 @@ class Following:
         try:
             configuration = load()
         except ConfigurationError as error:
-            self.is_bad = True
             self._say(f"The changed configuration cannot be used; the one before it stays in use.\n{error}")
         else:
-            self.is_bad = False
             self._take(configuration, now_s)
         gateway = self._children.get("gateway")
         if gateway is not None:
