@@ -108,7 +108,8 @@ class Gateway:
         self.floor = replace(fresh.floor, in_flight=old.in_flight, background=old.background, complaints=old.complaints)
         self.admission, self.stored, self._passthrough = fresh.admission, fresh.stored, fresh._passthrough
         self.ingest.prices, self.ingest.silence_s = fresh.ingest.prices, fresh.ingest.silence_s
-        self.health.configuration, self.health.child = fresh.health.configuration, fresh.health.child
+        self.health.configuration = fresh.health.configuration
+        self.health.child = fresh.health.child.after(self.health.child)
 
     def stop_calls(self) -> None:
         """Cut every call in flight; each still writes its row."""

@@ -15,6 +15,7 @@ from token_tracker.proxy.auth import Keys
 
 CHILD_CHECK_S = 1.0  # the LiteLLM child's answer is remembered so long
 CHILD_TIMEOUT_S = 2.0
+START_S = 60.0  # LiteLLM loads thousands of modules; a machine that is busy takes its time
 PROBLEM_CHARACTERS = 500
 
 
@@ -25,8 +26,16 @@ class LiteLLMChild:
     session: aiohttp.ClientSession
     url: str | None
     needed: bool
+    since_s: float = field(default_factory=time.monotonic)  # from when on it may be starting
+    was_seen: bool = False  # it answered once
     _checked_at_s: float = float("-inf")
     _answers: bool = False
+
+    def after(self, before: LiteLLMChild) -> LiteLLMChild:
+        """The same process, as a changed configuration needs it: what is known of it stays."""
+        if before.needed:
+            self.since_s, self.was_seen = before.since_s, before.was_seen
+        return self
 
     async def problem(self) -> str | None:
         if not self.needed:
@@ -36,7 +45,15 @@ class LiteLLMChild:
         if time.monotonic() - self._checked_at_s > CHILD_CHECK_S:
             self._answers = await self._ask()
             self._checked_at_s = time.monotonic()
-        return None if self._answers else "the LiteLLM process does not answer (it may still be starting)"
+        if self._answers:
+            self.was_seen = True
+            return None
+        waited_s = time.monotonic() - self.since_s
+        if self.was_seen:
+            return "the LiteLLM process does not answer; translated calls are refused until it is back"
+        if waited_s < START_S:
+            return f"the LiteLLM process is still starting ({waited_s:.0f} s so far, it takes some 10 to 30)"
+        return f"the LiteLLM process does not answer; it has not since the start {waited_s:.0f} s ago"
 
     async def _ask(self) -> bool:
         timeout = aiohttp.ClientTimeout(total=CHILD_TIMEOUT_S)
