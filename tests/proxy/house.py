@@ -31,7 +31,7 @@ from token_tracker.proxy import server
 from token_tracker.proxy.app import Gateway
 from token_tracker.proxy.books import framing
 from token_tracker.proxy.books.publication import KeyRecord, PriceRecord, Section, Snapshot
-from token_tracker.proxy.books.records import Awaiting, End, Open
+from token_tracker.proxy.books.records import End, Open, Record
 
 KEY = "sk-tt-a-key-of-this-test"
 UPSTREAM_KEY = "sk-upstream-secret"
@@ -180,8 +180,8 @@ class House:
         messages = [{"role": "user", "content": "Say hello to the test"}]
         return self.call({"model": model, "messages": messages, **fields}, **headers)
 
-    def records(self) -> list[Open | End | Awaiting]:
-        found: list[Open | End | Awaiting] = []
+    def records(self) -> list[Record]:
+        found: list[Record] = []
         for segment in sorted(paths.journal_dir(self.settings).rglob("*")):
             data = segment.read_bytes() if segment.is_file() else b""
             if data.startswith(framing.MAGIC):

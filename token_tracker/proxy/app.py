@@ -12,7 +12,7 @@ import msgspec
 
 from token_tracker.domain.access import KeyPermission
 from token_tracker.domain.errors import Refusal, method_not_allowed, not_found, permission_required
-from token_tracker.proxy.admission import Admission, query_of
+from token_tracker.proxy.admission import ASKED_MODEL, Admission, query_of
 from token_tracker.proxy.attempts import Attempts, run_attempts
 from token_tracker.proxy.auth import authenticate
 from token_tracker.proxy.body import ClientLeft, Receive
@@ -31,8 +31,9 @@ from token_tracker.proxy.objects import operations
 from token_tracker.proxy.objects.calls import ObjectCalls
 from token_tracker.proxy.passthrough import PASS, Passthrough
 from token_tracker.proxy.watch.exposition import CONTENT_TYPE
+from token_tracker.proxy.watch.figures import OTHER
 from token_tracker.proxy.watch.metrics_port import PATH as METRICS
-from token_tracker.proxy.watch.watch import Watch
+from token_tracker.proxy.watch.watch import RefusedTo, Watch
 
 log = logging.getLogger("token_tracker.gateway")
 Scope = dict[str, Any]
@@ -91,7 +92,7 @@ class Gateway:
                 await self._answer(path, scope, client, request_id)
         except Refusal as refusal:
             if self.watch is not None:
-                self.watch.refused(refusal, path, scope, request_id)
+                self.watch.refused(refusal, path, request_id, self._refused_to(path, scope))
             await refuse(client, family_of(path, scope), refusal, request_id)
         except ClientLeft:
             pass
@@ -158,6 +159,16 @@ class Gateway:
             await refuse(client, family_of(path, scope), refusal, request_id, (b"allow", allowed.encode()))
         else:
             raise not_found(path[:256])
+
+    def _refused_to(self, path: str, scope: Scope) -> RefusedTo:
+        """Whose call it was and what it asked for, as far as anybody knows, by names that are configured."""
+        try:
+            key = authenticate(split(scope["headers"]).own, self.admission.keys, time.time_ns() // 1000)
+        except Refusal:
+            return RefusedTo()
+        asked = scope.get(ASKED_MODEL, "")
+        found = self.admission.upstreams.deployments(asked) if asked else ()
+        return RefusedTo(key.id, key.user, key.team, found[0].name if found else asked and OTHER)
 
     def _permit(self, permission: KeyPermission, scope: Scope) -> None:
         """Raises Refusal where the request's key does not have the permission."""

@@ -43,6 +43,7 @@ from token_tracker.proxy.reloading import Hangups, Reloading
 from token_tracker.proxy.upstreams import Upstreams
 from token_tracker.proxy.watch.call_log import CallLog
 from token_tracker.proxy.watch.metrics_port import metrics_port
+from token_tracker.proxy.watch.refusal_counts import RefusalCounts
 from token_tracker.proxy.watch.watch import Watch
 
 log = logging.getLogger("token_tracker.gateway")
@@ -190,20 +191,24 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         snapshot_made_at_us=lambda: snapshot.made_at_us,
         status=status_path(settings),
         reloads=lambda: (reloading.count, not app.health.config_problems),
+        refusals=(refusals := RefusalCounts(journal.refused)),
         calls=CallLog(settings.log_format) if settings.log_calls else None,
     )
     journal.heard, evidence.heard = watch.ended, watch.comparison.reported
     refreshing = asyncio.create_task(keep_fresh(snapshot))
+    counting = asyncio.create_task(refusals.run())
     try:
         async with metrics_port(settings.metrics, watch.metrics):
             yield app
     finally:
         refreshing.cancel()
+        counting.cancel()
         app.stop_calls()
         await asyncio.gather(*app.floor.background, return_exceptions=True)
         await evidence.close()
         await session.close()
         desk.close()
+        refusals.flush()
         journal.close()
         if watch.calls is not None:
             watch.calls.close()

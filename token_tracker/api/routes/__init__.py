@@ -5,6 +5,7 @@ from token_tracker.api.routes import (
     keys,
     people,
     prices,
+    refusals,
     service_tokens,
     single_sign_on,
     system,
@@ -13,5 +14,5 @@ from token_tracker.api.routes import (
 )
 from token_tracker.api.routing import Route
 
-_NOUNS = (system, auth, single_sign_on, usage, unmetered, keys, people, service_tokens, prices)
+_NOUNS = (system, auth, single_sign_on, usage, unmetered, refusals, keys, people, service_tokens, prices)
 ROUTES: tuple[Route, ...] = tuple(route for noun in _NOUNS for route in noun.ROUTES)

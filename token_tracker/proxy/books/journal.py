@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from token_tracker.proxy.books import framing
-from token_tracker.proxy.books.records import Awaiting, End, Open, Record, Stored
+from token_tracker.proxy.books.records import Awaiting, End, Open, Record, Refused, Stored
 from token_tracker.proxy.books.segments import SegmentName, WrittenSegment
 
 log = logging.getLogger("token_tracker.journal")
@@ -92,6 +92,12 @@ class Journal:
     def stored(self, record: Stored) -> None:
         """Keep who owns something at a provider. No room is reserved for it: on a full disk it raises
         JournalUnavailable, and the client must not learn of what nobody would own."""
+        with self._lock:
+            framing.encode_into(record, self._buffer)
+            self._append(self._current(len(self._buffer)))
+
+    def refused(self, record: Refused) -> None:
+        """Keep a count of refused calls. Raises JournalUnavailable."""
         with self._lock:
             framing.encode_into(record, self._buffer)
             self._append(self._current(len(self._buffer)))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from token_tracker.domain.errors import Refusal
-from token_tracker.proxy.books.records import End
+from token_tracker.proxy.books.records import End, Refused
 from token_tracker.proxy.books.status import STALE_S, read_recorder_status
 from token_tracker.proxy.dialects import ROUTES
 from token_tracker.proxy.objects.operations import OPERATIONS
@@ -18,11 +18,22 @@ from token_tracker.proxy.subject import clean
 from token_tracker.proxy.watch.call_log import CallLog
 from token_tracker.proxy.watch.comparison import Comparison
 from token_tracker.proxy.watch.exposition import State, exposition
-from token_tracker.proxy.watch.figures import Figures
+from token_tracker.proxy.watch.figures import OTHER, Figures
+from token_tracker.proxy.watch.refusal_counts import HOUR_US, RefusalCounts
 
 log = logging.getLogger("token_tracker.gateway")
 PATH_CHARACTERS = 128
 ENDPOINTS = frozenset((*ROUTES, *(f"{each.method} {each.path}" for each in OPERATIONS)))
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedTo:
+    """Who was refused what; '' where nobody knows."""
+
+    key_id: str = ""
+    user: str = ""
+    team: str = ""
+    model: str = ""
 
 
 @dataclass(slots=True)
@@ -35,6 +46,7 @@ class Watch:
     status: Path
     reloads: Callable[[], tuple[int, bool]] = lambda: (0, True)  # how often, and whether the last one could be used
     calls: CallLog | None = None
+    refusals: RefusalCounts | None = None
     figures: Figures = field(default_factory=lambda: Figures(ENDPOINTS))
     comparison: Comparison = field(default_factory=Comparison)
 
@@ -48,9 +60,15 @@ class Watch:
         except Exception:
             log.exception("call %s is booked, but missing in the metrics", end.opened.id)
 
-    def refused(self, refusal: Refusal, path: str, scope: dict[str, Any], request_id: str) -> None:
+    def refused(self, refusal: Refusal, path: str, request_id: str, to: RefusedTo) -> None:
         """A call was refused before anything of it was sent."""
         self.figures.refused(refusal.code, refusal.status)
+        if self.refusals is not None:
+            hour_us = time.time_ns() // 1000 // HOUR_US * HOUR_US
+            known = path if path in ROUTES else OTHER
+            self.refusals.add(
+                Refused(hour_us, refusal.code, refusal.status, to.key_id, to.user, to.team, to.model, known, 0)
+            )
         if self.calls is not None:
             endpoint = path if path in ROUTES else clean(path, PATH_CHARACTERS)
             line = {"request_id": request_id, "endpoint": endpoint, "status": refusal.status, "code": refusal.code}
