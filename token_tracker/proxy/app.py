@@ -120,15 +120,17 @@ class Gateway:
     async def _call(
         self, route: Route, model: str, scope: Scope, receive: Receive, client: Client, call_id: str
     ) -> None:
+        floor = self.floor  # as the admission is: a changed configuration may come while the body does
         call = await self.admission.admit(route, model, scope, receive, call_id)
         if isinstance(call, Attempts):
-            await run_attempts(self.floor, client, call)
+            await run_attempts(floor, client, call)
         else:
             attempt, asked = call
-            await Exchange(self.floor, attempt, client, *asked).run()
+            await Exchange(floor, attempt, client, *asked).run()
 
     async def _pass_on(self, path: str, scope: Scope, receive: Receive, client: Client, call_id: str) -> None:
         """Calls of which little or nothing is read: stored objects, and paths that only the upstream knows."""
+        floor = self.floor
         if path.startswith(PASS):
             attempt, asked = await self._passthrough.admit(scope, receive, call_id)
         else:
@@ -136,7 +138,7 @@ class Gateway:
             if found is None or self.stored is None:
                 raise not_found(f"{scope['method']} {path[:256]}")
             attempt, asked = await self.stored.admit(*found, query_of(scope), scope, receive, call_id)
-        await Exchange(self.floor, attempt, client, *asked).run()
+        await Exchange(floor, attempt, client, *asked).run()
 
     async def _answer(self, path: str, scope: Scope, client: Client, request_id: str) -> None:
         """All that is not a call: health, models, and what the gateway does not serve. Raises Refusal."""

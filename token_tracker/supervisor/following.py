@@ -72,9 +72,9 @@ class Following:
             self._say(f"The changed configuration cannot be used; the one before it stays in use.\n{error}")
         else:
             self._take(configuration, now_s)
-        gateway = self._children.get("gateway")
-        if gateway is not None:
-            gateway.send(signal.SIGHUP)
+        for name, child in self._children.items():
+            if name.partition("-")[0] == "gateway":  # there may be several
+                child.send(signal.SIGHUP)
 
     def _take(self, configuration: Configuration, now_s: float) -> None:
         before, self.configuration = self.configuration, configuration

@@ -15,8 +15,9 @@ PATIENCE_S = 5.0
 
 
 @contextlib.asynccontextmanager
-async def metrics_port(address: Address | None, text: Callable[[], bytes]) -> AsyncIterator[None]:
-    """Serve `text()` at `address` for as long as this lasts; None: nothing is served. Raises OSError."""
+async def metrics_port(address: Address | None, text: Callable[[], bytes], workers: int = 1) -> AsyncIterator[None]:
+    """Serve `text()` at `address` for as long as this lasts; None: nothing is served. Each of several
+    `workers` takes the first free one of as many ports from there on. Raises OSError."""
     if address is None:
         yield
         return
@@ -29,7 +30,13 @@ async def metrics_port(address: Address | None, text: Callable[[], bytes]) -> As
                 await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(serve, address.host, address.port, limit=HEAD_BYTES)
+    for port in range(address.port, address.port + workers):
+        try:
+            server = await asyncio.start_server(serve, address.host, port, limit=HEAD_BYTES)
+            break
+        except OSError:
+            if port == address.port + workers - 1:
+                raise
     try:
         yield
     finally:
