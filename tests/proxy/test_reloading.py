@@ -13,6 +13,7 @@ import pytest
 
 from tests.proxy.conftest import MakeHouse
 from tests.proxy.house import KEY, House, wait_until
+from tests.proxy.permits.rules import rate, under
 from tests.proxy.upstream import Out, Seen, Upstream
 from token_tracker.config.load import ConfigurationError
 from token_tracker.config.values import Configuration, GatewayOptions, ModelTable
@@ -112,6 +113,14 @@ def test_options_of_the_gateway_act_on_the_next_call(
     reload(house)
     assert house.chat().status == 504
     open_it()
+
+
+def test_limits_go_on_counting_over_a_reload(make_house: MakeHouse, there: list[Any]) -> None:
+    house = under(make_house, rates=[rate(2)])
+    assert house.chat().status == 200
+    there.append(house.configuration)
+    reload(house)
+    assert [house.chat().status for _ in range(2)] == [200, 429]
 
 
 def test_a_bad_file_changes_nothing_and_says_what_is_wrong_until_it_is_good(
