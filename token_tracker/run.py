@@ -74,7 +74,9 @@ def _supervise(choose: Callable[[Configuration], tuple[str, ...]], *, quick: boo
     prepare_data_dir(settings)
     names = choose(configuration)
     listening = {"PROXY": settings.proxy, "API": settings.api, "DASHBOARD": settings.dashboard}
-    here = {"PROXY"} if "api" not in names else set(listening)
+    if settings.metrics is not None:
+        listening["METRICS"] = settings.metrics
+    here = {"PROXY", "METRICS"} if "api" not in names else set(listening)
     if problems := check_free({name: address for name, address in listening.items() if name in here}):
         raise ConfigurationError(problems)
     for warning in configuration.warnings:

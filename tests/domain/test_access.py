@@ -70,4 +70,5 @@ def test_only_roles_that_answer_for_others_put_permissions_on_keys() -> None:
     allowed = {each: {role for role in Role if may_put_on_key(role, [each])} for each in KeyPermission}
     assert allowed[KeyPermission.INGEST] == {Role.ADMIN, Role.MANAGER}
     assert allowed[KeyPermission.PASSTHROUGH] == {Role.ADMIN}
+    assert allowed[KeyPermission.METRICS] == {Role.ADMIN}
     assert all(may_put_on_key(role, []) for role in Role)

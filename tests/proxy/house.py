@@ -33,7 +33,7 @@ from token_tracker.proxy.app import Gateway
 from token_tracker.proxy.books import framing
 from token_tracker.proxy.books.counters_shape import HEAD_LENGTH, MAGIC, CountersHead
 from token_tracker.proxy.books.publication import KeyRecord, PriceRecord, RulesRecord, Section, Snapshot
-from token_tracker.proxy.books.records import Awaiting, End, Open
+from token_tracker.proxy.books.records import End, Open, Record
 from token_tracker.proxy.gate.store import Books
 
 KEY = "sk-tt-a-key-of-this-test"
@@ -64,6 +64,7 @@ def settings(data_dir: Path, **more: Any) -> Settings:
         max_body_bytes=1 << 20,
         journal_sync_ms=100,
         retention_days=None,
+        log_calls=False,
     )
     return replace(made, **more)
 
@@ -199,8 +200,8 @@ class House:
         messages = [{"role": "user", "content": "Say hello to the test"}]
         return self.call({"model": model, "messages": messages, **fields}, **headers)
 
-    def records(self) -> list[Open | End | Awaiting]:
-        found: list[Open | End | Awaiting] = []
+    def records(self) -> list[Record]:
+        found: list[Record] = []
         for segment in sorted(paths.journal_dir(self.settings).rglob("*")):
             data = segment.read_bytes() if segment.is_file() else b""
             if data.startswith(framing.MAGIC):

@@ -26,6 +26,7 @@ DEFAULTS: Mapping[str, str] = {
     PREFIX + "DATA_DIR": "./data",
     PREFIX + "PROXY_HOST": "127.0.0.1",
     PREFIX + "PROXY_PORT": "8000",
+    PREFIX + "METRICS_PORT": "",
     PREFIX + "PROXY_WORKERS": "1",
     PREFIX + "API_HOST": "127.0.0.1",
     PREFIX + "API_PORT": "5000",
@@ -37,6 +38,8 @@ DEFAULTS: Mapping[str, str] = {
     PREFIX + "MAX_BODY_SIZE": "33554432",
     PREFIX + "JOURNAL_SYNC_MS": "100",
     PREFIX + "RETENTION_DAYS": "",
+    PREFIX + "LOG_FORMAT": "text",
+    PREFIX + "LOG_CALLS": "true",
     PREFIX + "API_URL": "",
     PREFIX + "DASHBOARD_URL": "",
     PREFIX + "OIDC_ISSUER": "",
@@ -111,10 +114,24 @@ class _Reader:
         self.problems.append(f"{name} must be a whole number from {least} to {most}.")
         return int(DEFAULTS[name] or least)
 
+    def one_of(self, name: str, choices: tuple[str, ...]) -> str:
+        text = self.text(name).strip()
+        if text in choices:
+            return text
+        self.problems.append(f"{name} must be one of {', '.join(choices)}.")
+        return DEFAULTS[name]
+
     def address(self, component: str) -> Address:
         name = f"{PREFIX}{component}"
         host, port = self.text(f"{name}_HOST").strip(), self.whole(f"{name}_PORT", 1, 65535)
         return Address(host, port, self.tls(f"{name}_TLS") or self.tls(f"{PREFIX}TLS"))
+
+    def metrics(self) -> Address | None:
+        """Beside the gateway, without TLS; None: only the gateway's own port tells the metrics."""
+        name = PREFIX + "METRICS_PORT"
+        if not self.text(name):
+            return None
+        return Address(self.text(PREFIX + "PROXY_HOST").strip(), self.whole(name, 1, 65535))
 
     def tls(self, name: str) -> Tls | None:
         """A certificate that can be served with, or None; its own problems are reported."""
@@ -158,6 +175,9 @@ def read_settings(variables: Mapping[str, str], cwd: Path, problems: list[str]) 
         single_sign_on=_single_sign_on(read),
         api_url=read.url(PREFIX + "API_URL"),
         dashboard_url=read.url(PREFIX + "DASHBOARD_URL"),
+        metrics=read.metrics(),
+        log_format=read.one_of(PREFIX + "LOG_FORMAT", ("text", "json")),
+        log_calls=read.one_of(PREFIX + "LOG_CALLS", ("true", "false")) == "true",
         redis_url=read.secret(REDIS_URL),
         proxy_workers=read.whole(PREFIX + "PROXY_WORKERS", 1, WORKERS_MOST),
     )
@@ -223,6 +243,8 @@ def _check(settings: Settings, problems: list[str]) -> None:
             "(openssl rand -hex 32), or leave it unset and one is made."
         )
     components = {"PROXY": settings.proxy, "API": settings.api, "DASHBOARD": settings.dashboard}
+    if settings.metrics is not None:
+        components["METRICS"] = settings.metrics
     taken: dict[int, str] = {}
     for component, address in components.items():
         if address.port in taken:

@@ -91,6 +91,9 @@ class Settings:
     single_sign_on: SingleSignOn | None = None
     api_url: str = ""  # how people reach it, where a proxy stands between; '': as they asked for it
     dashboard_url: str = ""
+    log_format: str = "text"  # or 'json'
+    log_calls: bool = True
+    metrics: Address | None = None  # where /metrics answers without a key
     redis_url: Secret | None = None  # where several gateway workers count together; None: in the worker's memory
     proxy_workers: int = 1
 

@@ -38,6 +38,7 @@ class KeyPermission(StrEnum):
 
     INGEST = "ingest"  # POST /v1/usage/events
     PASSTHROUGH = "passthrough"  # paths of an upstream that the gateway does not know
+    METRICS = "metrics"  # GET /metrics
 
 
 KEY_PERMISSIONS = frozenset(KeyPermission)
@@ -104,6 +105,7 @@ KEY_GRANTS: Mapping[KeyPermission, frozenset[Role]] = MappingProxyType(
     {
         KeyPermission.INGEST: frozenset({Role.ADMIN, Role.MANAGER}),
         KeyPermission.PASSTHROUGH: frozenset({Role.ADMIN}),
+        KeyPermission.METRICS: frozenset({Role.ADMIN}),
     }
 )
 

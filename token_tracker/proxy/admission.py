@@ -34,6 +34,7 @@ from token_tracker.proxy.prices import PriceBook
 from token_tracker.proxy.subject import subject_of
 from token_tracker.proxy.upstreams import Choice, Target, Upstreams
 
+ASKED_MODEL = "tt.model"
 ASKED_FOR_USAGE = (WireFormat.CHAT, WireFormat.COMPLETIONS)
 
 
@@ -99,6 +100,7 @@ class Admission:
         key = authenticate(incoming.own, self.keys, now_us)
         body = await read_body(receive, incoming.own, self.max_body_bytes, self.silence_s)
         request = route.dialect.read(body, Envelope(incoming.content_type, model))
+        scope[ASKED_MODEL] = request.model  # for whoever counts the refusals
         wire = route.dialect.wire
         choice = self._choice(key, request.model, wire)
         if route.keeps and self.stored is not None:

@@ -47,7 +47,12 @@ from token_tracker.proxy.permits.settling import SettlingJournal
 from token_tracker.proxy.permits.upkeep import Upkeep
 from token_tracker.proxy.prices import PriceBook
 from token_tracker.proxy.protocol import GatewayProtocol
+from token_tracker.proxy.reloading import Hangups, Reloading
 from token_tracker.proxy.upstreams import Upstreams
+from token_tracker.proxy.watch.call_log import CallLog
+from token_tracker.proxy.watch.metrics_port import metrics_port
+from token_tracker.proxy.watch.refusal_counts import RefusalCounts
+from token_tracker.proxy.watch.watch import Watch
 
 log = logging.getLogger("token_tracker.gateway")
 
@@ -65,6 +70,8 @@ _NOT_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 def main() -> int:
     """Run one worker until SIGTERM or SIGINT; gives the exit code."""
+    hangups = Hangups()
+    signal.signal(signal.SIGHUP, hangups.note)
     write_logs()
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # a broken stream is journalled, not a server's error
     try:
@@ -72,6 +79,7 @@ def main() -> int:
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIGURATION
+    write_logs(configuration.settings.log_format)
     address = configuration.settings.proxy
     try:
         listener = listen(address, is_shared=configuration.settings.proxy_workers > 1)
@@ -89,7 +97,7 @@ def main() -> int:
     gc.set_threshold(20_000, 20, 50)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
-            runner.run(serve(configuration, listener))
+            runner.run(serve(configuration, listener, hangups))
         except WrongEvictionPolicy as error:
             print(error, file=sys.stderr)
             return EXIT_CONFIGURATION
@@ -126,10 +134,11 @@ def listen(address: Address, *, is_shared: bool = False) -> socket.socket:
     return listener
 
 
-async def serve(configuration: Configuration, listener: socket.socket) -> None:
+async def serve(configuration: Configuration, listener: socket.socket, hangups: Hangups) -> None:
     """Serve on `listener` until a signal; every call has its row before this returns."""
     async with gateway(configuration) as app:
         host, port = listener.getsockname()[:2]
+        hangups.hand_to(app.begin_reload)
         log.info("listening on %s:%s", host, port)
         await make_server(app, configuration.settings.proxy.tls).serve(sockets=[listener])
         log.info("stopped")
@@ -186,8 +195,24 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
     gate = Gate(store, journal.incarnation)
     objects = ObjectDesk(journal, ObjectIndex(index_path(settings)))
     app = build(configuration, journal, snapshot, evidence, session, objects, gate)
+    desk = app.admission.desk  # one for the worker's whole life: upkeep tells it the rules
+
+    def furnish(configuration: Configuration) -> Gateway:
+        return build(configuration, journal, snapshot, evidence, session, objects, gate, desk)
+
+    reloading = Reloading(app, configuration, furnish, load)
+    app.begin_reload = reloading.begin
+    watch = app.watch = Watch(
+        in_flight=lambda: app.floor.in_flight,
+        snapshot_made_at_us=lambda: snapshot.made_at_us,
+        status=status_path(settings),
+        reloads=lambda: (reloading.count, not app.health.config_problems),
+        refusals=(refusals := RefusalCounts(journal.refused)),
+        calls=CallLog(settings.log_format) if settings.log_calls else None,
+    )
+    journal.heard, evidence.heard = watch.ended, watch.comparison.reported
     counters = CountersReader(paths.counters_path(settings)) if settings.redis_url is None else None
-    upkeep = Upkeep(app.admission.desk, snapshot, counters, paths.journal_dir(settings))
+    upkeep = Upkeep(desk, snapshot, counters, paths.journal_dir(settings))
     upkeep.begin()
     if isinstance(store, MemoryStore):
         store.recovered()
@@ -196,18 +221,24 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         app.health.store = store
         await store.start()
     refreshing = asyncio.create_task(upkeep.run())
+    counting = asyncio.create_task(refusals.run())
     try:
-        yield app
+        async with metrics_port(settings.metrics, watch.metrics, settings.proxy_workers):
+            yield app
     finally:
         refreshing.cancel()
+        counting.cancel()
         app.stop_calls()
         await asyncio.gather(*app.floor.background, return_exceptions=True)
         await evidence.close()
         await session.close()
+        refusals.flush()
         objects.close()
         await store.settled()
         await store.close()
         journal.close()
+        if watch.calls is not None:
+            watch.calls.close()
 
 
 def make_store(settings: Settings, incarnation: str) -> MemoryStore | RedisStore:
@@ -242,23 +273,29 @@ def build(
     session: aiohttp.ClientSession,
     objects: ObjectDesk,
     gate: Gate,
+    desk: Desk | None = None,
 ) -> Gateway:
-    """Wire the rooms together."""
+    """Wire the rooms together. `desk`: the one that there is, where a changed configuration is taken over."""
     options = configuration.gateway
     demo_url = os.environ.get("TT_DEMO_URL", "")
     upstreams = Upstreams(configuration.models, options, demo_url, configuration.routing, configuration.off)
     settling = SettlingJournal(journal, gate, journal.incarnation)
     child_url, child_key = os.environ.get("TT_LITELLM_URL"), os.environ.get("TT_LITELLM_KEY")
     prices = PriceBook(configuration.pricing, snapshot)
+    if desk is None:
+        desk = Desk(gate, prices, ModelFacts())
+    desk.prices = prices
     admission = Admission(
         keys=snapshot,
         upstreams=upstreams,
         prices=prices,
         journal=settling,
-        translation=TranslatedLane(child_url, child_key, demo_url) if child_url and child_key else None,
+        translation=TranslatedLane(child_url, child_key, demo_url)
+        if child_url and child_key and configuration.needs_litellm
+        else None,
         max_body_bytes=configuration.settings.max_body_bytes,
         silence_s=options.client_stall_s,
-        desk=Desk(gate, prices, ModelFacts()),
+        desk=desk,
     )
     stored = ObjectCalls(admission, objects)
     admission = replace(admission, stored=stored)

@@ -18,7 +18,7 @@ from token_tracker.config.values import GatewayOptions
 from token_tracker.domain.usage import TOKEN_CLASSES
 from token_tracker.proxy.books.journal import Journal
 from token_tracker.proxy.books.publication import RulesRecord
-from token_tracker.proxy.books.records import End, Open, Subject
+from token_tracker.proxy.books.records import End, Open, Refused, Subject
 from token_tracker.proxy.gate.store import END, Books
 
 PATIENT = GatewayOptions(retry_ambiguous=True)
@@ -99,6 +99,7 @@ def left_by(directory: Path, node: str, ended: bool, held: int = 400_000_000) ->
         stream=False, requested_model="gpt", model="upstream-name", provider="openai", subject=subject,
         model_group="gpt", held_nano_usd=held, held_tokens=0,
     )  # fmt: skip
+    journal.refused(Refused(0, "frozen", 403, "", "", "", "", "", 3))  # tells nothing of what is held
     journal.open(opened)
     if ended:
         journal.end(

@@ -9,6 +9,7 @@ from token_tracker.api.routes import (
     people,
     prices,
     rate_limits,
+    refusals,
     service_tokens,
     single_sign_on,
     system,
@@ -17,6 +18,6 @@ from token_tracker.api.routes import (
 )
 from token_tracker.api.routing import Route
 
-_BOOKS, _RULES = (usage, unmetered, prices), (budgets, rate_limits, freezes)
+_BOOKS, _RULES = (usage, unmetered, refusals, prices), (budgets, rate_limits, freezes)
 _NOUNS = (system, auth, single_sign_on, *_BOOKS, *_RULES, keys, people, service_tokens, audit)
 ROUTES: tuple[Route, ...] = tuple(route for noun in _NOUNS for route in noun.ROUTES)

@@ -12,13 +12,14 @@ from token_tracker.database.session import reading, transaction
 from token_tracker.proxy.books.counters_board import CounterBoard
 from token_tracker.proxy.books.object_books import ObjectBooks, object_row
 from token_tracker.proxy.books.records import End, Open
-from token_tracker.proxy.books.rows import ledger_row
+from token_tracker.proxy.books.rows import ledger_row, refusal_row
 from token_tracker.proxy.books.tails import Batch, Tails
 from token_tracker.services import journal_offsets
 from token_tracker.services.booking import book
 from token_tracker.services.counters import CountingRules
 from token_tracker.services.objects import book_objects
 from token_tracker.services.outage import Attempts, Outage
+from token_tracker.services.refusals import book_refusals
 
 BATCH_ROWS = 500
 LOOK_S = 0.05
@@ -99,6 +100,7 @@ class Bookkeeper:
             with transaction(self._engine) as session:
                 booked = book(session, [ledger_row(end) for end in batch.ends], at=at, rules=self._rules)
                 book_objects(session, [object_row(stored, self._node) for stored in batch.stored], at=at)
+                book_refusals(session, [refusal_row(refused) for refused in batch.refused])
                 journal_offsets.save(session, batch.offsets, at=at)
                 journal_offsets.forget(session, self._removed)
             if self._board is not None:

@@ -10,10 +10,11 @@ import logging
 import os
 import secrets
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from token_tracker.proxy.books import framing
-from token_tracker.proxy.books.records import Awaiting, End, Open, Record, Stored
+from token_tracker.proxy.books.records import Awaiting, End, Open, Record, Refused, Stored
 from token_tracker.proxy.books.segments import SegmentName, WrittenSegment
 
 log = logging.getLogger("token_tracker.journal")
@@ -38,6 +39,7 @@ class Journal:
 
     def __init__(self, directory: Path, node: str, sync_ms: int, *, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.incarnation = secrets.token_hex(4)
+        self.heard: Callable[[End], None] | None = None  # told of each call's row once it is kept; must not raise
         self._directory, self._node, self._segment_bytes = directory, node, segment_bytes
         self._lock = threading.Lock()
         self._buffer = bytearray()
@@ -72,7 +74,10 @@ class Journal:
     def end(self, record: End) -> tuple[int, int]:
         """Keep the row of a call; for an open one there is room on the fullest disk. Gives the number of the segment
         and the offset behind the record in it, as the books count."""
-        return self._close_attempt(record, record.opened, ends_left=0)
+        position = self._close_attempt(record, record.opened, ends_left=0)
+        if self.heard is not None:
+            self.heard(record)
+        return position
 
     def book(self, record: End) -> None:
         """Keep the row of something that was never open here. Raises JournalUnavailable: then it is not kept."""
@@ -89,6 +94,12 @@ class Journal:
     def stored(self, record: Stored) -> None:
         """Keep who owns something at a provider. No room is reserved for it: on a full disk it raises
         JournalUnavailable, and the client must not learn of what nobody would own."""
+        with self._lock:
+            framing.encode_into(record, self._buffer)
+            self._append(self._current(len(self._buffer)))
+
+    def refused(self, record: Refused) -> None:
+        """Keep a count of refused calls. Raises JournalUnavailable."""
         with self._lock:
             framing.encode_into(record, self._buffer)
             self._append(self._current(len(self._buffer)))

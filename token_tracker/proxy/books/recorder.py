@@ -184,6 +184,7 @@ def main() -> int:
     write_logs()
     try:
         settings = load().settings
+        write_logs(settings.log_format)
         engine = make_engine(
             settings.database_url.value, lock_wait_ms=LOCK_WAIT_MS, statement_timeout_ms=STATEMENT_TIMEOUT_MS
         )

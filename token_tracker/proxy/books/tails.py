@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from token_tracker.proxy.books.records import Awaiting, End, Open, Stored, earlier_id
+from token_tracker.proxy.books.records import Awaiting, End, Open, Refused, Stored, earlier_id
 from token_tracker.proxy.books.rows import crashed
 from token_tracker.proxy.books.segment_reader import KEPT_AS, SegmentReader
 from token_tracker.proxy.books.segments import SegmentName, is_locked, list_segments
@@ -28,14 +28,17 @@ class Batch:
     ends: list[End] = field(default_factory=list)
     offsets: dict[str, int] = field(default_factory=dict)
     stored: list[Stored] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
 
     @property
     def size(self) -> int:
-        return len(self.ends) + len(self.stored)
+        return len(self.ends) + len(self.stored) + len(self.refused)
 
-    def add(self, record: End | Stored) -> None:
+    def add(self, record: End | Stored | Refused) -> None:
         if isinstance(record, End):
             self.ends.append(record)
+        elif isinstance(record, Refused):
+            self.refused.append(record)
         else:
             self.stored.append(record)
 

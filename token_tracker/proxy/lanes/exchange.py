@@ -134,6 +134,10 @@ class Exchange:
         self._saw_byte = self._is_draining = False
 
     @property
+    def is_draining(self) -> bool:
+        return self._is_draining
+
+    @property
     def deadline(self) -> Deadline:
         assert self._deadline is not None
         return self._deadline

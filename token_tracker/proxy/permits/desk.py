@@ -32,7 +32,7 @@ class Desk:
     def __init__(self, gate: Gate, prices: PriceBook, facts: ModelFacts) -> None:
         self.gate = gate
         self.has_rules = False
-        self._prices, self._facts = prices, facts
+        self.prices, self._facts = prices, facts
         self._freezes: RuleBook[FreezeRule] = RuleBook()
         self._record = RulesRecord()
 
@@ -129,7 +129,7 @@ class Desk:
                 Candidate(
                     target.deployment.provider,
                     target.deployment.model,
-                    self._prices.choice(target),
+                    self.prices.choice(target),
                     self._facts.of(target),
                 )
                 for target in reach.targets

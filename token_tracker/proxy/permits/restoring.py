@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 
-from token_tracker.proxy.books.records import Awaiting, End, Open, Stored, earlier_id
+from token_tracker.proxy.books.records import Awaiting, End, Open, Refused, Stored, earlier_id
 from token_tracker.proxy.books.segment_reader import SegmentReader
 from token_tracker.proxy.books.segments import SegmentName, is_locked, list_segments
 from token_tracker.proxy.gate.store import END, Entry, Position
@@ -34,7 +34,7 @@ def _of_life(journal: Path, segments: list[SegmentName], incarnation: str, booke
         reader = SegmentReader(journal, name)
         try:
             for offset, record in reader.records():
-                if isinstance(record, Stored):
+                if isinstance(record, Stored | Refused):
                     continue
                 known = record.end if isinstance(record, Awaiting) else record
                 opened = known if isinstance(known, Open) else known.opened
