@@ -59,12 +59,14 @@ def test_a_budget_is_made_and_the_same_again_changes_it(engine: Engine) -> None:
     made, is_new = saved(engine, alerts=[ALERT])
     assert is_new
     assert (made.limit_nano_usd, made.enforcement, made.starts_at, made.source) == (10_000_000_000, "hard", NOON, "api")
+    first_alert = made.alerts[0].id
     again, is_new = saved(engine, limit_usd="12.5", alerts=[ALERT, ALERT | {"threshold": "80.5"}])
     assert not is_new
     assert (again.id, again.limit_nano_usd) == (made.id, 12_500_000_000)
     with reading(engine) as session:
         alerts = session.execute(select(BudgetAlert.id, BudgetAlert.threshold_percent).order_by(BudgetAlert.id)).all()
-        assert [(identity, float(percent)) for identity, percent in alerts] == [(1, 50.0), (2, 80.5)]
+        assert [float(percent) for _, percent in alerts] == [50.0, 80.5]
+        assert alerts[0].id == first_alert, "one that stays keeps its row"
     actions = audited(engine)
     assert [action for action, _, _ in actions] == ["budget.create", "budget.update"]
     assert actions[1][1:] == (

@@ -1,6 +1,6 @@
 """Hourly counts of refused calls.
 
-Revision ID: 0009
+Revision ID: 0005
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0009"
+revision = "0005"
 down_revision = "0004"
 branch_labels = None
 depends_on = None
