@@ -107,6 +107,10 @@ def claim_next(session: Session, *, lane: str, at: datetime) -> AlertDelivery | 
     )
     if found is None:
         return None
+    if found.attempts >= MAX_ATTEMPTS:  # each ended with its worker: it is not repeated for ever
+        found.state, found.answer = "dead", "the worker ended in each attempt before it knew what came of it"
+        session.flush()
+        return claim_next(session, lane=lane, at=at)
     found.claimed_until = at + CLAIM_LASTS
     found.attempts += 1
     session.flush()
