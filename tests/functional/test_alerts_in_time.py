@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from datetime import UTC, datetime
@@ -14,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from tests.functional.test_worker import started
 from tests.notifications.servers import Mailbox, mail_server
 from tests.services.test_budget_alerts import a_budget, spend
 from token_tracker.database.session import transaction
@@ -41,21 +39,12 @@ def test_a_threshold_reaches_the_mail_server_within_five_seconds(engine: Engine,
         a_budget(session, ("50", "80"))
     with mail_server(bell) as port:
         settings = {
-            "DATABASE_URL": laid_url,
-            "TOKEN_TRACKER_DATA_DIR": str(tmp_path),
             "SMTP_SERVER": "127.0.0.1",
             "SMTP_PORT": str(port),
             "SMTP_FROM_ADDRESS": "tt@example.com",
             "TOKEN_TRACKER_SMTP_SECURITY": "none",
         }
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "token_tracker.worker"],
-            cwd=tmp_path,
-            env={**os.environ, **settings},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
+        with started(tmp_path, laid_url, **settings) as worker:
             assert worker.stderr is not None
             assert any("at work" in line for line in iter(worker.stderr.readline, ""))
             took_s = []
@@ -67,9 +56,6 @@ def test_a_threshold_reaches_the_mail_server_within_five_seconds(engine: Engine,
                 assert bell.rung.wait(WITHIN_S)
                 took_s.append(time.monotonic() - booked_s)
             print("from the books to the mail server:", [f"{each:.2f} s" for each in took_s])
-        finally:
             worker.send_signal(signal.SIGTERM)
             assert worker.wait(10) == 0
-            assert worker.stderr is not None
-            worker.stderr.close()
     assert [message["X-TT-Threshold"] for message in bell.taken] == ["50", "80"]
