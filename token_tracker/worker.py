@@ -182,6 +182,7 @@ def main() -> int:
     write_logs()
     try:
         settings = load().settings
+        write_logs(settings.log_format)
         engine = make_engine(settings.database_url.value, lock_wait_ms=LOCK_WAIT_MS)
     except (ConfigurationError, DatabaseUrlError) as error:
         print(error, file=sys.stderr)

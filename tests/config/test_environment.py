@@ -148,3 +148,27 @@ def test_a_certificate_without_its_key_or_that_is_none_is_named(files: Files) ->
     (files.directory / "key.pem").write_text("no key")
     (problem,) = files.problems(TOKEN_TRACKER_API_TLS_CERT="cert.pem", TOKEN_TRACKER_API_TLS_KEY="key.pem")
     assert problem.startswith("TOKEN_TRACKER_API_TLS_CERT and TOKEN_TRACKER_API_TLS_KEY cannot be used:")
+
+
+def test_the_log_and_the_port_of_the_metrics_can_be_chosen(files: Files) -> None:
+    chosen = {"LOG_FORMAT": "json", "LOG_CALLS": "false", "METRICS_PORT": "9101", "PROXY_HOST": "0.0.0.0"}
+    settings = files.load(**{f"TOKEN_TRACKER_{name}": value for name, value in chosen.items()}).settings
+    assert (settings.log_format, settings.log_calls) == ("json", False)
+    assert settings.metrics == Address("0.0.0.0", 9101)
+    assert files.problems(TOKEN_TRACKER_LOG_FORMAT="xml", TOKEN_TRACKER_METRICS_PORT="5000") == [
+        "TOKEN_TRACKER_LOG_FORMAT must be one of text, json.",
+        "TOKEN_TRACKER_METRICS_PORT and TOKEN_TRACKER_API_PORT are both 5000: change one.",
+    ]
+
+
+def test_several_gateway_workers_need_a_redis_to_count_together(files: Files) -> None:
+    (problem,) = files.problems(TOKEN_TRACKER_PROXY_WORKERS="4")
+    assert "TOKEN_TRACKER_PROXY_WORKERS is 4, but REDIS_URL is not set" in problem
+    settings = files.load(TOKEN_TRACKER_PROXY_WORKERS="4", REDIS_URL="redis://:hunter2@host:6379/1").settings
+    assert settings.proxy_workers == 4 and settings.redis_url is not None
+    assert "hunter2" not in repr(settings)
+
+
+def test_a_store_that_is_no_redis_is_refused_without_showing_its_password(files: Files) -> None:
+    (problem,) = files.problems(REDIS_URL="http://:hunter2@host")
+    assert problem.startswith("REDIS_URL must begin with redis://") and "hunter2" not in problem

@@ -49,7 +49,7 @@ def litellm(
 
 
 def rows_of(installation: Installation) -> list[dict[str, Any]]:
-    ledger = Ledger(f"sqlite:///{next(installation.data_dir.glob('*.db'))}")
+    ledger = Ledger(f"sqlite:///{installation.data_dir}/token_tracker.db")
     return [row for row in ledger.rows() if row["lane"] == "ingest"]
 
 

@@ -91,3 +91,30 @@ def test_a_missing_litellm_process_is_named_and_direct_calls_never_notice(
         0,
     )
     assert house.chat().status == 200
+
+
+def test_a_litellm_process_that_starts_is_told_apart_from_one_that_is_gone(
+    make_house: MakeHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TT_LITELLM_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("TT_LITELLM_KEY", "sk-child")
+    house = make_house()
+    assert house.app is not None
+    child = house.app.health.child
+
+    def told() -> str:
+        child._checked_at_s = float("-inf")
+        ready = house.call(path="/health/ready", method="GET", key=None)
+        return next((each["message"] for each in ready.json["reasons"] if each["code"] == "litellm"), "")
+
+    assert "still starting" in told()
+    child.since_s -= 100
+    assert "does not answer; it has not since the start 100 s ago" in told()
+    monkeypatch.setattr(type(child), "_ask", _answers)
+    assert told() == ""
+    monkeypatch.undo()
+    assert "until it is back" in told()
+
+
+async def _answers(_: object) -> bool:
+    return True

@@ -18,13 +18,17 @@ from token_tracker.domain.providers import PROVIDERS
 
 PREFIX = "TOKEN_TRACKER_"
 DATABASE_URL = "DATABASE_URL"
+REDIS_URL = "REDIS_URL"
 # Every setting with its default as text ('' where there is none); docs and .env.example are compared with this.
 DEFAULTS: Mapping[str, str] = {
     DATABASE_URL: "",  # SQLite in the data directory
+    REDIS_URL: "",  # limits are counted in the gateway's own memory
     PREFIX + "CONFIG": "config/proxy.yaml",
     PREFIX + "DATA_DIR": "./data",
     PREFIX + "PROXY_HOST": "127.0.0.1",
     PREFIX + "PROXY_PORT": "8000",
+    PREFIX + "METRICS_PORT": "",
+    PREFIX + "PROXY_WORKERS": "1",
     PREFIX + "API_HOST": "127.0.0.1",
     PREFIX + "API_PORT": "5000",
     PREFIX + "DASHBOARD_HOST": "127.0.0.1",
@@ -35,6 +39,8 @@ DEFAULTS: Mapping[str, str] = {
     PREFIX + "MAX_BODY_SIZE": "33554432",
     PREFIX + "JOURNAL_SYNC_MS": "100",
     PREFIX + "RETENTION_DAYS": "",
+    PREFIX + "LOG_FORMAT": "text",
+    PREFIX + "LOG_CALLS": "true",
     PREFIX + "API_URL": "",
     PREFIX + "DASHBOARD_URL": "",
     PREFIX + "OIDC_ISSUER": "",
@@ -54,6 +60,8 @@ DEFAULTS: Mapping[str, str] = {
     PREFIX + "WEBHOOK_SECRET": "",
 }
 PROVIDER_KEYS: Mapping[str, str] = {p.key_variable: p.name for p in PROVIDERS.values() if p.key_variable}
+WORKERS_MOST = 64
+_STORES = ("redis", "rediss", "unix")
 SECRET_KEY_CHARACTERS = 32  # at least: HS256 wants 256 bits
 _DATABASES = ("sqlite", "sqlite+pysqlite", "postgres", "postgresql", "postgresql+psycopg2")
 
@@ -115,10 +123,24 @@ class _Reader:
         self.problems.append(f"{name} must be a whole number from {least} to {most}.")
         return int(DEFAULTS[name] or least)
 
+    def one_of(self, name: str, choices: tuple[str, ...]) -> str:
+        text = self.text(name).strip()
+        if text in choices:
+            return text
+        self.problems.append(f"{name} must be one of {', '.join(choices)}.")
+        return DEFAULTS[name]
+
     def address(self, component: str) -> Address:
         name = f"{PREFIX}{component}"
         host, port = self.text(f"{name}_HOST").strip(), self.whole(f"{name}_PORT", 1, 65535)
         return Address(host, port, self.tls(f"{name}_TLS") or self.tls(f"{PREFIX}TLS"))
+
+    def metrics(self) -> Address | None:
+        """Beside the gateway, without TLS; None: only the gateway's own port tells the metrics."""
+        name = PREFIX + "METRICS_PORT"
+        if not self.text(name):
+            return None
+        return Address(self.text(PREFIX + "PROXY_HOST").strip(), self.whole(name, 1, 65535))
 
     def tls(self, name: str) -> Tls | None:
         """A certificate that can be served with, or None; its own problems are reported."""
@@ -164,6 +186,11 @@ def read_settings(variables: Mapping[str, str], cwd: Path, problems: list[str]) 
         dashboard_url=read.url(PREFIX + "DASHBOARD_URL"),
         mail=read_mail(read.text, lambda: read.whole("SMTP_PORT", 1, 65535), problems),
         webhook_secret=read.secret(PREFIX + "WEBHOOK_SECRET"),
+        metrics=read.metrics(),
+        log_format=read.one_of(PREFIX + "LOG_FORMAT", ("text", "json")),
+        log_calls=read.one_of(PREFIX + "LOG_CALLS", ("true", "false")) == "true",
+        redis_url=read.secret(REDIS_URL),
+        proxy_workers=read.whole(PREFIX + "PROXY_WORKERS", 1, WORKERS_MOST),
     )
     _check(settings, problems)
     for name in PROVIDER_KEYS:
@@ -211,6 +238,14 @@ def _check(settings: Settings, problems: list[str]) -> None:
             f"{DATABASE_URL} names no database that Token Tracker knows: write sqlite:///path/to/file.db or "
             "postgresql://user:password@host:5432/name."
         )
+    store = settings.redis_url
+    if store is not None and store.value.partition("://")[0] not in _STORES:
+        problems.append(f"{REDIS_URL} must begin with redis://, rediss:// or unix://: redis://host:6379/0.")
+    if settings.proxy_workers > 1 and store is None:
+        problems.append(
+            f"{PREFIX}PROXY_WORKERS is {settings.proxy_workers}, but {REDIS_URL} is not set: several gateway workers "
+            "need a Redis to count limits and budgets together. Set it, or leave one worker."
+        )
     if "?" in str(settings.data_dir):
         problems.append(f"{PREFIX}DATA_DIR contains a '?', which ends a path in the URL of the database.")
     if settings.secret_key and len(settings.secret_key.value) < SECRET_KEY_CHARACTERS:
@@ -219,6 +254,8 @@ def _check(settings: Settings, problems: list[str]) -> None:
             "(openssl rand -hex 32), or leave it unset and one is made."
         )
     components = {"PROXY": settings.proxy, "API": settings.api, "DASHBOARD": settings.dashboard}
+    if settings.metrics is not None:
+        components["METRICS"] = settings.metrics
     taken: dict[int, str] = {}
     for component, address in components.items():
         if address.port in taken:

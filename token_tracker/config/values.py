@@ -107,6 +107,11 @@ class Settings:
     dashboard_url: str = ""
     mail: Mail = Mail()
     webhook_secret: Secret | None = None  # None: generated and kept in data_dir
+    log_format: str = "text"  # or 'json'
+    log_calls: bool = True
+    metrics: Address | None = None  # where /metrics answers without a key
+    redis_url: Secret | None = None  # where several gateway workers count together; None: in the worker's memory
+    proxy_workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +158,8 @@ class Deployment:
     allowed_fails: int | None = None
     cooldown_time_s: float | None = None
     is_local: bool = False  # loopback, private, ollama or hosted_vllm: never priced by the price file
+    max_input_tokens: int | None = None  # of the model; None: as the price file says
+    max_output_tokens: int | None = None
     litellm_params: Mapping[str, object] = field(default_factory=dict)  # other parameters, for the translated lane only
 
     @property

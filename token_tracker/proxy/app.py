@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
-from token_tracker.domain.errors import Refusal, method_not_allowed, not_found
-from token_tracker.proxy.admission import Admission, query_of
+from token_tracker.domain.access import KeyPermission
+from token_tracker.domain.errors import Refusal, method_not_allowed, not_found, permission_required
+from token_tracker.proxy.admission import ASKED_MODEL, Admission, query_of
 from token_tracker.proxy.attempts import Attempts, run_attempts
 from token_tracker.proxy.auth import authenticate
 from token_tracker.proxy.body import ClientLeft, Receive
@@ -28,6 +30,10 @@ from token_tracker.proxy.lanes.exchange import Exchange, Floor
 from token_tracker.proxy.objects import operations
 from token_tracker.proxy.objects.calls import ObjectCalls
 from token_tracker.proxy.passthrough import PASS, Passthrough
+from token_tracker.proxy.watch.exposition import CONTENT_TYPE
+from token_tracker.proxy.watch.figures import OTHER
+from token_tracker.proxy.watch.metrics_port import PATH as METRICS
+from token_tracker.proxy.watch.watch import RefusedTo, Watch
 
 log = logging.getLogger("token_tracker.gateway")
 Scope = dict[str, Any]
@@ -55,9 +61,12 @@ class Gateway:
         ids: CallIds,
         ingest: Ingest,
         stored: ObjectCalls | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.floor = floor
         self.stored = stored
+        self.watch = watch
+        self.begin_reload: Callable[[], None] = lambda: None  # reads the configuration again, beside the calls
         self._passthrough = Passthrough(admission)
         self.admission = admission
         self.health = health
@@ -82,6 +91,8 @@ class Gateway:
             else:
                 await self._answer(path, scope, client, request_id)
         except Refusal as refusal:
+            if self.watch is not None:
+                self.watch.refused(refusal, path, request_id, self._refused_to(path, scope))
             await refuse(client, family_of(path, scope), refusal, request_id)
         except ClientLeft:
             pass
@@ -92,6 +103,15 @@ class Gateway:
         finally:
             client.release()
 
+    def take_over(self, fresh: Gateway) -> None:
+        """From the next call on all is as in `fresh`; calls in flight end with what they began with."""
+        old = self.floor
+        self.floor = replace(fresh.floor, in_flight=old.in_flight, background=old.background, complaints=old.complaints)
+        self.admission, self.stored, self._passthrough = fresh.admission, fresh.stored, fresh._passthrough
+        self.ingest.prices, self.ingest.silence_s = fresh.ingest.prices, fresh.ingest.silence_s
+        self.health.configuration = fresh.health.configuration
+        self.health.child = fresh.health.child.after(self.health.child)
+
     def stop_calls(self) -> None:
         """Cut every call in flight; each still writes its row."""
         for exchange in list(self.floor.in_flight):
@@ -100,15 +120,17 @@ class Gateway:
     async def _call(
         self, route: Route, model: str, scope: Scope, receive: Receive, client: Client, call_id: str
     ) -> None:
+        floor = self.floor  # as the admission is: a changed configuration may come while the body does
         call = await self.admission.admit(route, model, scope, receive, call_id)
         if isinstance(call, Attempts):
-            await run_attempts(self.floor, client, call)
+            await run_attempts(floor, client, call)
         else:
             attempt, asked = call
-            await Exchange(self.floor, attempt, client, *asked).run()
+            await Exchange(floor, attempt, client, *asked).run()
 
     async def _pass_on(self, path: str, scope: Scope, receive: Receive, client: Client, call_id: str) -> None:
         """Calls of which little or nothing is read: stored objects, and paths that only the upstream knows."""
+        floor = self.floor
         if path.startswith(PASS):
             attempt, asked = await self._passthrough.admit(scope, receive, call_id)
         else:
@@ -116,7 +138,7 @@ class Gateway:
             if found is None or self.stored is None:
                 raise not_found(f"{scope['method']} {path[:256]}")
             attempt, asked = await self.stored.admit(*found, query_of(scope), scope, receive, call_id)
-        await Exchange(self.floor, attempt, client, *asked).run()
+        await Exchange(floor, attempt, client, *asked).run()
 
     async def _answer(self, path: str, scope: Scope, client: Client, request_id: str) -> None:
         """All that is not a call: health, models, and what the gateway does not serve. Raises Refusal."""
@@ -128,14 +150,33 @@ class Gateway:
         elif path in _HEALTH and is_read:
             status, answer = await self.health.answer(path)
             await _send_json(client, status, msgspec.json.encode(answer), request_id)
+        elif path == METRICS and is_read and self.watch is not None:
+            self._permit(KeyPermission.METRICS, scope)
+            await _send(client, 200, CONTENT_TYPE, self.watch.metrics(), request_id)
         elif (path == MODELS or path.startswith(MODELS + "/")) and is_read:
             await _send_json(client, 200, self._models(path, scope), request_id)
-        elif path in ROUTES or path in _HEALTH or path in (MODELS, EVENTS):
+        elif path in ROUTES or path in _HEALTH or path in (MODELS, EVENTS, METRICS):
             allowed = "POST" if path in ROUTES or path == EVENTS else "GET"
             refusal = method_not_allowed(scope["method"], path, allowed)
             await refuse(client, family_of(path, scope), refusal, request_id, (b"allow", allowed.encode()))
         else:
             raise not_found(path[:256])
+
+    def _refused_to(self, path: str, scope: Scope) -> RefusedTo:
+        """Whose call it was and what it asked for, as far as anybody knows, by names that are configured."""
+        try:
+            key = authenticate(split(scope["headers"]).own, self.admission.keys, time.time_ns() // 1000)
+        except Refusal:
+            return RefusedTo()
+        asked = scope.get(ASKED_MODEL, "")
+        found = self.admission.upstreams.deployments(asked) if asked else ()
+        return RefusedTo(key.id, key.user, key.team, found[0].name if found else asked and OTHER)
+
+    def _permit(self, permission: KeyPermission, scope: Scope) -> None:
+        """Raises Refusal where the request's key does not have the permission."""
+        key = authenticate(split(scope["headers"]).own, self.admission.keys, time.time_ns() // 1000)
+        if permission not in key.permissions:
+            raise permission_required(permission)
 
     def _models(self, path: str, scope: Scope) -> bytes:
         """All models that the key may use (names behind a wildcard are served, but cannot be listed), or one."""
@@ -170,9 +211,13 @@ def _is_websocket(scope: Scope) -> bool:
 
 
 async def _send_json(client: Client, status: int, body: bytes, request_id: str) -> None:
+    await _send(client, status, b"application/json", body, request_id)
+
+
+async def _send(client: Client, status: int, content_type: bytes, body: bytes, request_id: str) -> None:
     headers = [
         (b"x-tt-request-id", request_id.encode()),
-        (b"content-type", b"application/json"),
+        (b"content-type", content_type),
         (b"content-length", b"%d" % len(body)),
     ]
     await client.answer(status, headers, body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -15,6 +15,8 @@ from token_tracker.proxy.auth import Keys
 
 CHILD_CHECK_S = 1.0  # the LiteLLM child's answer is remembered so long
 CHILD_TIMEOUT_S = 2.0
+START_S = 60.0  # LiteLLM loads thousands of modules; a machine that is busy takes its time
+PROBLEM_CHARACTERS = 500
 
 
 @dataclass(slots=True)
@@ -24,8 +26,16 @@ class LiteLLMChild:
     session: aiohttp.ClientSession
     url: str | None
     needed: bool
+    since_s: float = field(default_factory=time.monotonic)  # from when on it may be starting
+    was_seen: bool = False  # it answered once
     _checked_at_s: float = float("-inf")
     _answers: bool = False
+
+    def after(self, before: LiteLLMChild) -> LiteLLMChild:
+        """The same process, as a changed configuration needs it: what is known of it stays."""
+        if before.needed:
+            self.since_s, self.was_seen = before.since_s, before.was_seen
+        return self
 
     async def problem(self) -> str | None:
         if not self.needed:
@@ -35,7 +45,15 @@ class LiteLLMChild:
         if time.monotonic() - self._checked_at_s > CHILD_CHECK_S:
             self._answers = await self._ask()
             self._checked_at_s = time.monotonic()
-        return None if self._answers else "the LiteLLM process does not answer (it may still be starting)"
+        if self._answers:
+            self.was_seen = True
+            return None
+        waited_s = time.monotonic() - self.since_s
+        if self.was_seen:
+            return "the LiteLLM process does not answer; translated calls are refused until it is back"
+        if waited_s < START_S:
+            return f"the LiteLLM process is still starting ({waited_s:.0f} s so far, it takes some 10 to 30)"
+        return f"the LiteLLM process does not answer; it has not since the start {waited_s:.0f} s ago"
 
     async def _ask(self) -> bool:
         timeout = aiohttp.ClientTimeout(total=CHILD_TIMEOUT_S)
@@ -46,6 +64,12 @@ class LiteLLMChild:
             return False
 
 
+class SharedStore(Protocol):
+    @property
+    def problem(self) -> str:
+        """Why it is away, '' while it is not."""
+
+
 @dataclass(slots=True)
 class Health:
     """Answers of the health routes. `recorder_problems` gives what the recorder says of itself, in words."""
@@ -54,7 +78,10 @@ class Health:
     keys: Keys
     child: LiteLLMChild
     recorder_problems: Callable[[], list[str]]
+    store: SharedStore | None = None  # that gateways count in together
     stopping: bool = False
+    config_problems: tuple[str, ...] = ()  # of a changed configuration that cannot be used
+    needs_restart: tuple[str, ...] = ()  # settings that changed
     started_at_s: float = field(default_factory=time.monotonic)
 
     async def answer(self, path: str) -> tuple[int, dict[str, Any]]:
@@ -77,8 +104,14 @@ class Health:
         if not self.keys.made_at_us:
             blocking.append(_reason("no_snapshot", "the recorder has published no virtual keys yet"))
         notes = [_reason("recorder", problem) for problem in self.recorder_problems()]
+        if self.store is not None and self.store.problem:
+            notes.append(_reason("store", f"REDIS_URL: {self.store.problem}; rules decide by their on_store_error"))
         if (problem := await self.child.problem()) is not None:
             notes.append(_reason("litellm", problem))
+        notes += [_reason("configuration", f"not in use: {each}"[:PROBLEM_CHARACTERS]) for each in self.config_problems]
+        if self.needs_restart:
+            names = ", ".join(self.needs_restart)
+            notes.append(_reason("restart", f"these settings changed and act only after a restart: {names}"))
         notes += [_reason("switched_off", f"{name}: {why}") for name, why in self.configuration.off]
         return blocking, notes
 

@@ -22,30 +22,42 @@ import uvicorn
 from token_tracker.config import paths
 from token_tracker.config.load import ConfigurationError, load
 from token_tracker.config.logs import write_logs
-from token_tracker.config.values import Address, Configuration, Tls
+from token_tracker.config.values import Address, Configuration, Settings, Tls
 from token_tracker.proxy.admission import Admission
 from token_tracker.proxy.app import Gateway
+from token_tracker.proxy.books.counters_reader import CountersReader
 from token_tracker.proxy.books.journal import Journal
 from token_tracker.proxy.books.object_index import ObjectIndex, index_path
 from token_tracker.proxy.books.snapshot import SnapshotReader
 from token_tracker.proxy.books.status import recorder_problems, status_path
 from token_tracker.proxy.call import CallIds
+from token_tracker.proxy.gate.gate import Gate
+from token_tracker.proxy.gate.memory import MemoryStore
+from token_tracker.proxy.gate.redis import RedisStore, WrongEvictionPolicy
 from token_tracker.proxy.health import Health, LiteLLMChild
 from token_tracker.proxy.ingest import Ingest
 from token_tracker.proxy.lanes.exchange import Floor, MarkingRequest
 from token_tracker.proxy.lanes.translated import TranslatedLane
 from token_tracker.proxy.litellm.evidence import EvidenceServer
+from token_tracker.proxy.models import ModelFacts
 from token_tracker.proxy.objects.calls import ObjectCalls
-from token_tracker.proxy.objects.desk import Desk
+from token_tracker.proxy.objects.desk import Desk as ObjectDesk
+from token_tracker.proxy.permits.desk import Desk
+from token_tracker.proxy.permits.settling import SettlingJournal
+from token_tracker.proxy.permits.upkeep import Upkeep
 from token_tracker.proxy.prices import PriceBook
 from token_tracker.proxy.protocol import GatewayProtocol
+from token_tracker.proxy.reloading import Hangups, Reloading
 from token_tracker.proxy.upstreams import Upstreams
+from token_tracker.proxy.watch.call_log import CallLog
+from token_tracker.proxy.watch.metrics_port import metrics_port
+from token_tracker.proxy.watch.refusal_counts import RefusalCounts
+from token_tracker.proxy.watch.watch import Watch
 
 log = logging.getLogger("token_tracker.gateway")
 
 EXIT_CONFIGURATION = 2
 EXIT_PORT_IN_USE = 4
-SNAPSHOT_LOOK_S = 0.5
 INTERRUPT_GRACE_S = 3.0  # Ctrl-C: somebody waits at a terminal; SIGTERM: gateway.shutdown_s
 # Below the shortest keep-alive of common servers (uvicorn, node: 5 s): a request on a connection that the upstream is
 # just closing fails after it was sent, and such a call may not be repeated.
@@ -58,6 +70,8 @@ _NOT_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 def main() -> int:
     """Run one worker until SIGTERM or SIGINT; gives the exit code."""
+    hangups = Hangups()
+    signal.signal(signal.SIGHUP, hangups.note)
     write_logs()
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # a broken stream is journalled, not a server's error
     try:
@@ -65,9 +79,10 @@ def main() -> int:
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIGURATION
+    write_logs(configuration.settings.log_format)
     address = configuration.settings.proxy
     try:
-        listener = listen(address)
+        listener = listen(address, is_shared=configuration.settings.proxy_workers > 1)
     except OSError as error:
         print(
             f"The gateway cannot listen on {address.host}:{address.port}: {error.strerror or error}. "
@@ -81,7 +96,11 @@ def main() -> int:
     gc.freeze()  # what is there now stays: the collector need not look at it again
     gc.set_threshold(20_000, 20, 50)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(serve(configuration, listener))
+        try:
+            runner.run(serve(configuration, listener, hangups))
+        except WrongEvictionPolicy as error:
+            print(error, file=sys.stderr)
+            return EXIT_CONFIGURATION
     return 0
 
 
@@ -98,12 +117,15 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-def listen(address: Address) -> socket.socket:
-    """A listening socket. Raises OSError."""
+def listen(address: Address, *, is_shared: bool = False) -> socket.socket:
+    """A listening socket. `is_shared`: other workers listen there as well; only then, as it would hide a second
+    installation on the same port. Raises OSError."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((address.host, address.port))
         listener.listen(2048)
     except OSError:
@@ -112,10 +134,11 @@ def listen(address: Address) -> socket.socket:
     return listener
 
 
-async def serve(configuration: Configuration, listener: socket.socket) -> None:
+async def serve(configuration: Configuration, listener: socket.socket, hangups: Hangups) -> None:
     """Serve on `listener` until a signal; every call has its row before this returns."""
     async with gateway(configuration) as app:
         host, port = listener.getsockname()[:2]
+        hangups.hand_to(app.begin_reload)
         log.info("listening on %s:%s", host, port)
         await make_server(app, configuration.settings.proxy.tls).serve(sockets=[listener])
         log.info("stopped")
@@ -165,23 +188,64 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
     settings = configuration.settings
     journal = Journal(paths.journal_dir(settings), paths.node_id(settings), settings.journal_sync_ms)
     snapshot = SnapshotReader(paths.snapshot_path(settings))
-    snapshot.refresh()
     evidence = EvidenceServer(paths.runtime_dir(settings) / f"{journal.incarnation}.sock")
     await evidence.start()
     session = make_session()
-    desk = Desk(journal, ObjectIndex(index_path(settings)))
-    app = build(configuration, journal, snapshot, evidence, session, desk)
-    refreshing = asyncio.create_task(keep_fresh(snapshot))
+    store = make_store(settings, journal.incarnation)
+    gate = Gate(store, journal.incarnation)
+    objects = ObjectDesk(journal, ObjectIndex(index_path(settings)))
+    app = build(configuration, journal, snapshot, evidence, session, objects, gate)
+    desk = app.admission.desk  # one for the worker's whole life: upkeep tells it the rules
+
+    def furnish(configuration: Configuration) -> Gateway:
+        return build(configuration, journal, snapshot, evidence, session, objects, gate, desk)
+
+    reloading = Reloading(app, configuration, furnish, load)
+    app.begin_reload = reloading.begin
+    watch = app.watch = Watch(
+        in_flight=lambda: app.floor.in_flight,
+        snapshot_made_at_us=lambda: snapshot.made_at_us,
+        status=status_path(settings),
+        reloads=lambda: (reloading.count, not app.health.config_problems),
+        refusals=(refusals := RefusalCounts(journal.refused)),
+        calls=CallLog(settings.log_format) if settings.log_calls else None,
+    )
+    journal.heard, evidence.heard = watch.ended, watch.comparison.reported
+    counters = CountersReader(paths.counters_path(settings)) if settings.redis_url is None else None
+    upkeep = Upkeep(desk, snapshot, counters, paths.journal_dir(settings))
+    upkeep.begin()
+    if isinstance(store, MemoryStore):
+        store.recovered()
+    else:
+        store.on_lost = gate.place_again
+        app.health.store = store
+        await store.start()
+    refreshing = asyncio.create_task(upkeep.run())
+    counting = asyncio.create_task(refusals.run())
     try:
-        yield app
+        async with metrics_port(settings.metrics, watch.metrics, settings.proxy_workers):
+            yield app
     finally:
         refreshing.cancel()
+        counting.cancel()
         app.stop_calls()
         await asyncio.gather(*app.floor.background, return_exceptions=True)
         await evidence.close()
         await session.close()
-        desk.close()
+        refusals.flush()
+        objects.close()
+        await store.settled()
+        await store.close()
         journal.close()
+        if watch.calls is not None:
+            watch.calls.close()
+
+
+def make_store(settings: Settings, incarnation: str) -> MemoryStore | RedisStore:
+    """Where this worker counts: with others in Redis, else alone."""
+    if settings.redis_url is None:
+        return MemoryStore(incarnation)
+    return RedisStore(settings.redis_url.value, incarnation)
 
 
 def make_session() -> aiohttp.ClientSession:
@@ -207,29 +271,38 @@ def build(
     snapshot: SnapshotReader,
     evidence: EvidenceServer,
     session: aiohttp.ClientSession,
-    desk: Desk,
+    objects: ObjectDesk,
+    gate: Gate,
+    desk: Desk | None = None,
 ) -> Gateway:
-    """Wire the rooms together."""
+    """Wire the rooms together. `desk`: the one that there is, where a changed configuration is taken over."""
     options = configuration.gateway
     demo_url = os.environ.get("TT_DEMO_URL", "")
     upstreams = Upstreams(configuration.models, options, demo_url, configuration.routing, configuration.off)
+    settling = SettlingJournal(journal, gate, journal.incarnation)
     child_url, child_key = os.environ.get("TT_LITELLM_URL"), os.environ.get("TT_LITELLM_KEY")
     prices = PriceBook(configuration.pricing, snapshot)
+    if desk is None:
+        desk = Desk(gate, prices, ModelFacts())
+    desk.prices = prices
     admission = Admission(
         keys=snapshot,
         upstreams=upstreams,
         prices=prices,
-        journal=journal,
-        translation=TranslatedLane(child_url, child_key, demo_url) if child_url and child_key else None,
+        journal=settling,
+        translation=TranslatedLane(child_url, child_key, demo_url)
+        if child_url and child_key and configuration.needs_litellm
+        else None,
         max_body_bytes=configuration.settings.max_body_bytes,
         silence_s=options.client_stall_s,
+        desk=desk,
     )
-    stored = ObjectCalls(admission, desk)
+    stored = ObjectCalls(admission, objects)
     admission = replace(admission, stored=stored)
     child = LiteLLMChild(session, child_url, configuration.needs_litellm)
     recorder = status_path(configuration.settings)
     health = Health(configuration, snapshot, child, lambda: recorder_problems(recorder, time.time_ns() // 1000))
-    floor = Floor(session, journal, options, evidence)
+    floor = Floor(session, settling, options, evidence)
     settings = configuration.settings
     ingest = Ingest(
         keys=snapshot,
@@ -240,10 +313,3 @@ def build(
         retention_days=settings.retention_days,
     )
     return Gateway(floor, admission, health, CallIds(journal.incarnation), ingest, stored)
-
-
-async def keep_fresh(snapshot: SnapshotReader) -> None:
-    """Look for a newer snapshot twice a second, so that a change made through the API acts within 2 s in all."""
-    while True:
-        await asyncio.sleep(SNAPSHOT_LOOK_S)
-        snapshot.refresh()

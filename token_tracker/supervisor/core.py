@@ -14,6 +14,7 @@ from token_tracker.config.values import Address, Configuration
 from token_tracker.supervisor import ports
 from token_tracker.supervisor.announcement import announcement, entrance
 from token_tracker.supervisor.child import Child, describe
+from token_tracker.supervisor.following import Following
 from token_tracker.supervisor.lifeline import Lifeline
 from token_tracker.supervisor.preparation import EXIT_CONFIGURATION, EXIT_DATABASE, SLOW, Outcome, Preparation
 from token_tracker.supervisor.signals import Signals
@@ -23,7 +24,7 @@ AFTER_PREPARATION = frozenset({"recorder", "worker"})  # they need the tables be
 GATEWAY_FIRST_S = 1.5  # so long all others leave the processor to the gateway, if it does not answer before
 PROBE_EVERY_S = 0.1
 ANNOUNCE_WITHIN_S = 30.0
-AT_ONCE = frozenset({"gateway", "demo"})  # a first call needs both
+_AT_ONCE = frozenset({"gateway", "demo"})  # a first call needs both
 
 
 class Supervisor:
@@ -37,13 +38,18 @@ class Supervisor:
         self._configuration = configuration
         self._quick = quick
         lifeline, environment = Lifeline(), _plumbing(configuration, names)
-        self._children = {name: Child(name, _command(name), environment, lifeline) for name in names}
+        self._environment, self._lifeline = environment, lifeline
+        self._children = {name: self._child(name) for name in names}
         self._preparation = Preparation(runtime_dir(configuration.settings))
         self._signals = Signals()
+        self._following = Following(
+            configuration, self._children, self._needed, runtime_dir(configuration.settings), say
+        )
         self._made: Outcome | None = None
         self._announced = False
         self._is_database_away = False
-        self._yielding = [name for name in names if name not in AT_ONCE | AFTER_PREPARATION]
+        self._at_once = [name for name in names if kind_of(name) in _AT_ONCE]
+        self._yielding = [name for name in names if name not in {*self._at_once, *AFTER_PREPARATION}]
         self._silent = _probes(configuration, names, environment)  # have not answered yet
         self._started_at_s = time.monotonic()
         self._exit_code: int | None = None
@@ -51,7 +57,7 @@ class Supervisor:
     def run(self) -> int:
         self._signals.install()
         self._preparation.start()
-        for name in AT_ONCE & self._children.keys():
+        for name in self._at_once:
             self._children[name].start(time.monotonic())
         while self._exit_code is None and not self._signals.came:
             self._signals.wait(self._until_next_s(time.monotonic()))
@@ -60,6 +66,10 @@ class Supervisor:
 
     def _look(self, now_s: float) -> None:
         """Everything that may have happened since the last look."""
+        if self._signals.hangups:
+            self._signals.hangups = 0
+            self._following.ask()
+        self._following.look(now_s)
         outcome = self._preparation.outcome()
         if outcome is not None:
             self._prepared(outcome, now_s)
@@ -78,6 +88,14 @@ class Supervisor:
         elif not self._announced and self._exit_code is None:
             self._probe(now_s)
 
+    def _needed(self, name: str) -> Child:
+        """A helper that a changed configuration asks for."""
+        child = self._children[name] = self._child(name)
+        return child
+
+    def _child(self, name: str) -> Child:
+        return Child(name, _command(name), self._environment, self._lifeline)
+
     def _start_others(self, now_s: float) -> None:
         lives = ports.answers(self._configuration.settings.proxy, "/health/live")
         if lives or now_s - self._started_at_s > GATEWAY_FIRST_S:
@@ -89,11 +107,12 @@ class Supervisor:
         times = [child.restart_at_s for child in self._children.values()] + [self._preparation.restart_at_s]
         if not self._announced:
             times.append(now_s + PROBE_EVERY_S)
+        times.append(self._following.next_at_s)
         planned = [at_s for at_s in times if at_s is not None]
         return max(0.0, min(planned) - now_s) if planned else None
 
     def _ended(self, child: Child, code: int, now_s: float) -> None:
-        if code == EXIT_CONFIGURATION:
+        if code == EXIT_CONFIGURATION and not self._following.is_broken():
             say(f"{child.name} cannot work with this configuration (see above), so everything stops.")
             self._exit_code = EXIT_CONFIGURATION
             return
@@ -123,7 +142,7 @@ class Supervisor:
         """Announce as soon as everything answers; after a while say what does not, and announce all the same."""
         self._silent = {name: probe for name, probe in self._silent.items() if not ports.answers(*probe)}
         took_s = now_s - self._started_at_s
-        missing = AT_ONCE & self._silent.keys() if self._is_database_away else self._silent
+        missing = _AT_ONCE & self._silent.keys() if self._is_database_away else self._silent
         complete = not missing and (self._made is not None or self._is_database_away)
         if not complete and took_s < ANNOUNCE_WITHIN_S:
             return
@@ -136,8 +155,9 @@ class Supervisor:
         if self._made is not None and self._made.first_key is not None and not self._announced:
             print("\n".join(entrance(self._configuration, self._made)), flush=True)  # or nobody would ever see them
         self._preparation.kill()
+        self._following.close()
         patient = not self._quick and signal.SIGTERM in self._signals.came
-        stop = Stop(self._children, self._configuration.gateway.shutdown_s if patient else None)
+        stop = Stop(self._children, self._following.configuration.gateway.shutdown_s if patient else None)
         while not stop.done(time.monotonic()):
             self._signals.wait(stop.until_next_s(time.monotonic()))
             if len(self._signals.came) > 1:
@@ -149,15 +169,19 @@ class Supervisor:
 
 
 def _command(name: str) -> list[str]:
-    return [sys.executable, "-m", "token_tracker.run", name, "--supervised"]
+    return [sys.executable, "-m", "token_tracker.run", kind_of(name), "--supervised"]
+
+
+def kind_of(name: str) -> str:
+    """What a child is: 'gateway' for 'gateway-2'."""
+    return name.partition("-")[0]
 
 
 def _plumbing(configuration: Configuration, names: tuple[str, ...]) -> Mapping[str, str]:
     """Addresses and secrets between the children: chosen once, so that a restart changes nothing for the others."""
     environment = {"TT_EVIDENCE_DIR": str(runtime_dir(configuration.settings))}
-    if "demo" in names:
+    if "gateway" in names:  # also where no model needs them yet: a changed configuration may
         environment["TT_DEMO_URL"] = f"http://127.0.0.1:{ports.free_loopback_port()}"
-    if "litellm" in names:
         environment["TT_LITELLM_URL"] = f"http://127.0.0.1:{ports.free_loopback_port()}"
         environment["TT_LITELLM_KEY"] = f"sk-{secrets.token_hex(24)}"
     return environment

@@ -11,12 +11,16 @@ from types import FrameType
 
 @dataclass(slots=True)
 class Signals:
-    """SIGINT, SIGTERM and SIGHUP are kept in `came` until somebody looks; a child's end wakes only."""
+    """SIGINT and SIGTERM are kept in `came` until somebody looks, so is a SIGHUP by which a terminal says that it is
+    gone; others are counted in `hangups`. A child's end wakes only."""
 
     came: list[int] = field(default_factory=list)
+    hangups: int = 0
+    _had_terminal: bool = False
     _reading_end: int = -1
 
     def install(self) -> None:
+        self._had_terminal = has_terminal()
         self._reading_end, writing_end = os.pipe()
         for end in (self._reading_end, writing_end):
             os.set_blocking(end, False)
@@ -26,7 +30,9 @@ class Signals:
             signal.signal(sent, self._note)
 
     def _note(self, sent: int, _frame: FrameType | None) -> None:
-        if sent != signal.SIGCHLD:
+        if sent == signal.SIGHUP and not (self._had_terminal and not has_terminal()):
+            self.hangups += 1
+        elif sent != signal.SIGCHLD:
             self.came.append(sent)
 
     def wait(self, timeout_s: float | None) -> None:
@@ -34,3 +40,12 @@ class Signals:
         ready, _, _ = select.select([self._reading_end], [], [], timeout_s)
         if ready:
             os.read(self._reading_end, 4096)
+
+
+def has_terminal() -> bool:
+    """Whether a terminal controls this process; one that was closed does not any more."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -9,6 +9,7 @@ from token_tracker.database.models.ledger import TokenUsage, TokenUsageTag
 from token_tracker.database.models.objects import ProviderObject
 from token_tracker.database.models.people import SingleSignOnAttempt, Team, User
 from token_tracker.database.models.prices import PriceRow
+from token_tracker.database.models.refusals import RefusalsHourly
 from token_tracker.database.models.rollup import LATENCY_COLUMNS, ROLLUP_KEYS, ROLLUP_SUMS, UsageHourly
 from token_tracker.database.models.rules import (
     Budget,
@@ -42,6 +43,7 @@ __all__ = [
     "ProviderObject",
     "RateLimit",
     "RefreshToken",
+    "RefusalsHourly",
     "ServiceToken",
     "SingleSignOnAttempt",
     "SystemState",

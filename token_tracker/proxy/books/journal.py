@@ -10,10 +10,11 @@ import logging
 import os
 import secrets
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from token_tracker.proxy.books import framing
-from token_tracker.proxy.books.records import Awaiting, End, Open, Record, Stored
+from token_tracker.proxy.books.records import Awaiting, End, Open, Record, Refused, Stored
 from token_tracker.proxy.books.segments import SegmentName, WrittenSegment
 
 log = logging.getLogger("token_tracker.journal")
@@ -38,6 +39,7 @@ class Journal:
 
     def __init__(self, directory: Path, node: str, sync_ms: int, *, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.incarnation = secrets.token_hex(4)
+        self.heard: Callable[[End], None] | None = None  # told of each call's row once it is kept; must not raise
         self._directory, self._node, self._segment_bytes = directory, node, segment_bytes
         self._lock = threading.Lock()
         self._buffer = bytearray()
@@ -69,9 +71,13 @@ class Journal:
             self._reserved[record.call_id, record.attempt] = promised
             self._owed_bytes += promised
 
-    def end(self, record: End) -> None:
-        """Keep the row of a call; for an open one there is room on the fullest disk."""
-        self._close_attempt(record, record.opened, ends_left=0)
+    def end(self, record: End) -> tuple[int, int]:
+        """Keep the row of a call; for an open one there is room on the fullest disk. Gives the number of the segment
+        and the offset behind the record in it, as the books count."""
+        position = self._close_attempt(record, record.opened, ends_left=0)
+        if self.heard is not None:
+            self.heard(record)
+        return position
 
     def book(self, record: End) -> None:
         """Keep the row of something that was never open here. Raises JournalUnavailable: then it is not kept."""
@@ -92,6 +98,12 @@ class Journal:
             framing.encode_into(record, self._buffer)
             self._append(self._current(len(self._buffer)))
 
+    def refused(self, record: Refused) -> None:
+        """Keep a count of refused calls. Raises JournalUnavailable."""
+        with self._lock:
+            framing.encode_into(record, self._buffer)
+            self._append(self._current(len(self._buffer)))
+
     def close(self) -> None:
         """Make everything durable and let go of the segments; open calls are then taken for crashed. Idempotent."""
         with self._lock:
@@ -105,7 +117,7 @@ class Journal:
         self._thread.join()
         self._sync()
 
-    def _close_attempt(self, record: Record, opened: Open, *, ends_left: int) -> None:
+    def _close_attempt(self, record: Record, opened: Open, *, ends_left: int) -> tuple[int, int]:
         attempt = opened.call_id, opened.attempt  # not its id, which changes if another attempt follows
         with self._lock:
             framing.encode_into(record, self._buffer)
@@ -120,6 +132,7 @@ class Journal:
             self._owed_bytes += keep - promised
             if keep:
                 self._reserved[attempt] = keep
+            return segment.name.number, segment.position
 
     def _append(self, segment: WrittenSegment) -> None:
         try:

@@ -1,4 +1,4 @@
-"""What a gateway worker writes into its journal, and the recorder reads: four kinds of record."""
+"""What a gateway worker writes into its journal, and the recorder reads: five kinds of record."""
 
 from __future__ import annotations
 
@@ -94,9 +94,26 @@ class Stored(msgspec.Struct, frozen=True, array_like=True, tag="s"):
         return owner_of(self.team, self.user)
 
 
+class Refused(msgspec.Struct, frozen=True, array_like=True, tag="r"):
+    """Calls of one hour that were refused alike before anything was sent; they have no row."""
+
+    hour_us: int  # the beginning of the UTC hour
+    code: str
+    status: int
+    key_id: str
+    user: str
+    team: str
+    model: str  # an entry of `model_list`, 'other', or '' where none was read
+    endpoint: str
+    calls: int
+
+    def times(self, calls: int) -> Refused:
+        return msgspec.structs.replace(self, calls=calls)
+
+
 def owner_of(team: str, user: str) -> str:
     """Whose a stored object is: the team's whose key made it, else the user's."""
     return f"team:{team}" if team else f"user:{user}"
 
 
-Record = Open | End | Awaiting | Stored
+Record = Open | End | Awaiting | Stored | Refused

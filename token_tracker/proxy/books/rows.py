@@ -10,8 +10,9 @@ from sqlalchemy import String
 from token_tracker.database.models import TokenUsage, TokenUsageTag
 from token_tracker.domain.pricing import CostSource
 from token_tracker.domain.usage import TOKEN_CLASSES, EndReason, UsageSource
-from token_tracker.proxy.books.records import End, Open
+from token_tracker.proxy.books.records import End, Open, Refused
 from token_tracker.services.booking import LedgerRow
+from token_tracker.services.refusals import RefusalRow
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_BIGINT = 2**63 - 1
@@ -22,6 +23,21 @@ _LENGTHS = {
     if isinstance(column.type, String) and column.type.length
 }
 _TAG_LENGTH: int = TokenUsageTag.__table__.c.tag.type.length  # type: ignore[attr-defined]
+
+
+def refusal_row(refused: Refused) -> RefusalRow:
+    """What is booked of a count; texts are cut to their columns."""
+    return {
+        "hour": datetime.fromtimestamp(refused.hour_us // 1_000_000, UTC),
+        "code": refused.code[:64],
+        "status": refused.status,
+        "key_id": refused.key_id[:40],
+        "user_id": refused.user[:64],
+        "team_id": refused.team[:64],
+        "model": refused.model[:255],
+        "endpoint": refused.endpoint[:64],
+        "calls": refused.calls,
+    }
 
 
 def crashed(opened: Open) -> End:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from token_tracker.proxy.books.records import Awaiting, End, Open, Stored, earlier_id
+from token_tracker.proxy.books.records import Awaiting, End, Open, Refused, Stored, earlier_id
 from token_tracker.proxy.books.rows import crashed
 from token_tracker.proxy.books.segment_reader import KEPT_AS, SegmentReader
 from token_tracker.proxy.books.segments import SegmentName, is_locked, list_segments
@@ -28,14 +28,17 @@ class Batch:
     ends: list[End] = field(default_factory=list)
     offsets: dict[str, int] = field(default_factory=dict)
     stored: list[Stored] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
 
     @property
     def size(self) -> int:
-        return len(self.ends) + len(self.stored)
+        return len(self.ends) + len(self.stored) + len(self.refused)
 
-    def add(self, record: End | Stored) -> None:
+    def add(self, record: End | Stored | Refused) -> None:
         if isinstance(record, End):
             self.ends.append(record)
+        elif isinstance(record, Refused):
+            self.refused.append(record)
         else:
             self.stored.append(record)
 
@@ -54,6 +57,15 @@ class Tail:
     @property
     def newest(self) -> SegmentName:
         return self._readers[-1].name
+
+    @property
+    def is_unreadable(self) -> bool:
+        return any(reader.is_unreadable for reader in self._readers)
+
+    @property
+    def open_records(self) -> list[Open | End]:
+        """What began and did not end, as far as the journal was read; an `End` waits for its usage."""
+        return [known for _, known in self._open.values()]
 
     def extend(self, names: Iterable[SegmentName]) -> None:
         """Follow segments that came since the last time."""
@@ -200,6 +212,22 @@ class Tails:
                 del self._tails[life]
                 self._order.remove(life)
         return removed
+
+    @property
+    def incarnations(self) -> list[str]:
+        return [incarnation for _, incarnation in self._tails]
+
+    @property
+    def has_dead(self) -> bool:
+        """Whether a dead worker left something that will yet be booked: not what nobody can read."""
+        return any(tail.is_dead and not tail.is_unreadable for tail in self._tails.values())
+
+    def open_records(self) -> dict[str, list[Open | End]]:
+        """By node, what began and did not end; a node of this directory without such is named, too."""
+        found: dict[str, list[Open | End]] = {}
+        for (node, _), tail in self._tails.items():
+            found.setdefault(node, []).extend(tail.open_records)
+        return found
 
     def unbooked_bytes(self) -> int:
         """How much of the journal is not in the ledger yet."""

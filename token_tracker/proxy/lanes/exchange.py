@@ -134,6 +134,10 @@ class Exchange:
         self._saw_byte = self._is_draining = False
 
     @property
+    def is_draining(self) -> bool:
+        return self._is_draining
+
+    @property
     def deadline(self) -> Deadline:
         assert self._deadline is not None
         return self._deadline
@@ -240,8 +244,14 @@ class Exchange:
         if wait_s:
             self.deadline.relax()
             await asyncio.sleep(wait_s)
-        if wait_s is None or not self._may_go_on() or not self._opens_next(self._attempts):
+        if wait_s is None or not await self._holds_again(self._attempts) or not self._opens_next(self._attempts):
             await self._say_held(self.held)
+
+    async def _holds_again(self, attempts: Attempts) -> bool:
+        """Whether the next attempt may begin: the client is still there, and where the last one may have been billed,
+        there is room for both."""
+        assert self.held is not None
+        return self._may_go_on() and await attempts.hold_again(self.held.failed) and self._may_go_on()
 
     def _opens_next(self, attempts: Attempts) -> bool:
         """The next attempt's open record comes first: a worker that dies between the two leaves no attempt unknown."""
@@ -341,7 +351,7 @@ class Exchange:
 
     def _ambiguous(self) -> Failed | None:
         """An attempt that may have been billed is repeated only for those who asked for it."""
-        return Failed() if self.floor.options.retry_ambiguous else None
+        return Failed(is_ambiguous=True) if self.floor.options.retry_ambiguous else None
 
     async def _give_up(self, refusal: Refusal) -> None:
         """Refuse where nothing was sent yet. Else say no more: the server then breaks the connection, so that the

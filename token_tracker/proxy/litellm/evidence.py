@@ -10,6 +10,7 @@ import socket
 import stat
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -39,6 +40,7 @@ class EvidenceServer:
         self._waiting: dict[str, asyncio.Future[Evidence]] = {}
         self._early: OrderedDict[str, Evidence] = OrderedDict()
         self._connections: set[asyncio.StreamWriter] = set()
+        self.heard: Callable[[Evidence], None] | None = None  # told of each, whoever waits for it; must not raise
         self.received = self.unclaimed = self.malformed = 0
 
     async def start(self) -> None:
@@ -93,6 +95,8 @@ class EvidenceServer:
             self.malformed += 1
             return
         self.received += 1
+        if self.heard is not None:
+            self.heard(evidence)
         future = self._waiting.get(evidence.call_id)
         if future is not None and not future.done():
             future.set_result(evidence)
