@@ -10,6 +10,7 @@ import pytest
 from tests.proxy.conftest import MakeHouse
 from tests.proxy.house import KEY, House, key_record, wait_until
 from tests.proxy.upstream import Upstream
+from token_tracker.proxy.books.segments import WrittenSegment
 from token_tracker.proxy.books.status import RecorderStatus, status_path, write_recorder_status
 
 
@@ -118,3 +119,26 @@ def test_a_litellm_process_that_starts_is_told_apart_from_one_that_is_gone(
 
 async def _answers(_: object) -> bool:
     return True
+
+
+def test_calls_that_are_booked_more_slowly_than_they_come_are_a_reason(house: House) -> None:
+    now_us = time.time_ns() // 1000
+    write_recorder_status(status_path(house.settings), RecorderStatus(1, now_us, now_us, 10**9, True, ""))
+    ready = house.call(path="/health/ready", method="GET", key=None).json["reasons"]
+    assert any("booked more slowly than they come (1000000000 bytes" in reason["message"] for reason in ready)
+
+
+def test_a_journal_that_takes_nothing_means_not_ready_until_it_does_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(WrittenSegment, "reserve", full)
+        assert house.chat().headers["x-tt-code"] == "journal_unavailable"
+        ready = house.call(path="/health/ready", method="GET", key=None)
+        assert ready.status == 503 and "journal_unavailable" in codes(house)
+        assert str(house.settings.data_dir) not in ready.body.decode(), "who asks without a key learns no path"
+    assert "journal_unavailable" not in codes(house), "it is asked anew, also while no call comes"
+    assert house.chat().status == 200

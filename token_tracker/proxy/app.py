@@ -152,7 +152,7 @@ class Gateway:
             await _send_json(client, status, msgspec.json.encode(answer), request_id)
         elif path == METRICS and is_read and self.watch is not None:
             self._permit(KeyPermission.METRICS, scope)
-            await _send(client, 200, CONTENT_TYPE, self.watch.metrics(), request_id)
+            await _send(client, 200, CONTENT_TYPE, await self.watch.metrics(), request_id)
         elif (path == MODELS or path.startswith(MODELS + "/")) and is_read:
             await _send_json(client, 200, self._models(path, scope), request_id)
         elif path in ROUTES or path in _HEALTH or path in (MODELS, EVENTS, METRICS):

@@ -72,12 +72,14 @@ class SharedStore(Protocol):
 
 @dataclass(slots=True)
 class Health:
-    """Answers of the health routes. `recorder_problems` gives what the recorder says of itself, in words."""
+    """Answers of the health routes. `recorder_problems` gives what the recorder says of itself, in words,
+    `journal_problem` what keeps calls from being written."""
 
     configuration: Configuration
     keys: Keys
     child: LiteLLMChild
     recorder_problems: Callable[[], list[str]]
+    journal_problem: Callable[[], str]
     store: SharedStore | None = None  # that gateways count in together
     stopping: bool = False
     config_problems: tuple[str, ...] = ()  # of a changed configuration that cannot be used
@@ -103,6 +105,8 @@ class Health:
             blocking.append(_reason("stopping", "the gateway is shutting down"))
         if not self.keys.made_at_us:
             blocking.append(_reason("no_snapshot", "the recorder has published no virtual keys yet"))
+        if self.journal_problem():  # its words name a path
+            blocking.append(_reason("journal_unavailable", "the journal cannot be written (is the disk full?)"))
         notes = [_reason("recorder", problem) for problem in self.recorder_problems()]
         if self.store is not None and self.store.problem:
             notes.append(_reason("store", f"REDIS_URL: {self.store.problem}; rules decide by their on_store_error"))

@@ -301,7 +301,9 @@ def build(
     admission = replace(admission, stored=stored)
     child = LiteLLMChild(session, child_url, configuration.needs_litellm)
     recorder = status_path(configuration.settings)
-    health = Health(configuration, snapshot, child, lambda: recorder_problems(recorder, time.time_ns() // 1000))
+    health = Health(
+        configuration, snapshot, child, lambda: recorder_problems(recorder, time.time_ns() // 1000), journal.problem
+    )
     floor = Floor(session, settling, options, evidence)
     settings = configuration.settings
     ingest = Ingest(

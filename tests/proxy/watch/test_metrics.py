@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import re
 import socket
@@ -21,6 +22,7 @@ from token_tracker.proxy.books.status import RecorderStatus, status_path, write_
 from token_tracker.proxy.call import tokens_of
 from token_tracker.proxy.litellm.report import Evidence
 from token_tracker.proxy.watch.comparison import REMEMBERED, Comparison
+from token_tracker.proxy.watch.exposition import LINES_AT_ONCE, State, exposition
 from token_tracker.proxy.watch.figures import LATENCY_BOUNDS_MS, OTHER, SERIES_MAX, Figures
 
 SCRAPER = "sk-tt-the-scraper"
@@ -178,3 +180,25 @@ def test_reports_and_rows_without_a_counterpart_do_not_pile_up_and_direct_calls_
     for number in range(REMEMBERED + 10):
         comparison.booked(row(call_id=f"{number:032x}"))
     assert len(comparison._ends) == REMEMBERED
+
+
+def test_calls_have_their_turns_while_many_series_are_told() -> None:
+    figures = Figures(frozenset(("/v1/chat/completions",)))
+    for number in range(300):
+        figures.add(row(model_group=f"m{number}"))
+
+    async def scraped_beside_calls() -> tuple[int, str]:
+        scrape = asyncio.create_task(exposition(figures, Comparison(), State(0, 0, None, True, True, None)))
+        turns = 0
+        while not scrape.done():
+            turns += 1
+            figures.add(row(model_group="m299"))
+            await asyncio.sleep(0)
+        return turns, scrape.result().decode()
+
+    turns, text = asyncio.run(scraped_beside_calls())
+    lines = text.splitlines()
+    assert turns > len(lines) // (2 * LINES_AT_ONCE)
+    last = [line.rsplit(" ", 1)[1] for line in lines if "duration_seconds" in line and 'model="m299"' in line]
+    counts = [int(each) for each in last[:-2]]
+    assert counts == sorted(counts) and counts[-1] == int(last[-1]), "one state of the histogram"

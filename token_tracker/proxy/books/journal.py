@@ -104,6 +104,17 @@ class Journal:
             framing.encode_into(record, self._buffer)
             self._append(self._current(len(self._buffer)))
 
+    def problem(self) -> str:
+        """What keeps a new call from being written now; '' if nothing."""
+        with self._lock:
+            if self._sync_problem:
+                return self._sync_problem
+            try:
+                self._current(2 * END_EXTRA_BYTES)
+            except JournalUnavailable as error:
+                return str(error)
+        return ""
+
     def close(self) -> None:
         """Make everything durable and let go of the segments; open calls are then taken for crashed. Idempotent."""
         with self._lock:

@@ -10,6 +10,7 @@ import msgspec
 from token_tracker.config import paths
 from token_tracker.config.values import Settings
 
+BACKLOG_BYTES = 32 * 1024 * 1024  # some 50,000 calls: seconds of the recorder's work
 STALE_S = 5  # it reports every second; a full disk, too, shows only by its silence
 
 
@@ -71,4 +72,6 @@ def recorder_problems(path: Path, now_us: int) -> list[str]:
         return [f"the recorder has said nothing for {silent_s} s; calls are kept in the journal"]
     if status.problem:
         return [f"{status.problem}; calls are kept in the journal ({status.backlog_bytes} bytes wait)"]
+    if status.backlog_bytes > BACKLOG_BYTES:
+        return [f"calls are booked more slowly than they come ({status.backlog_bytes} bytes of the journal wait)"]
     return []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import chain, islice
 
 from token_tracker.domain.usage import TOKEN_CLASSES
 from token_tracker.proxy.watch.comparison import Comparison
@@ -12,6 +14,7 @@ from token_tracker.proxy.watch.figures import LATENCY_BOUNDS_MS, Figures, Histog
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "token_tracker_"
+LINES_AT_ONCE = 16  # between two turns of the event loop: some 80 µs
 _NAMES = ("model", "provider", "lane")
 _ESCAPED = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 Sample = tuple[Mapping[str, str], str]
@@ -32,14 +35,18 @@ class State:
     log_lines_dropped: int = 0
 
 
-def exposition(figures: Figures, comparison: Comparison, state: State) -> bytes:
-    """All of it, in UTF-8."""
-    lines = [*_calls(figures), *_compared(comparison), *_state(state)]
-    return ("\n".join(lines) + "\n").encode()
+async def exposition(figures: Figures, comparison: Comparison, state: State) -> bytes:
+    """All of it, in UTF-8. Calls take their turns meanwhile, and may be counted in what is told last."""
+    lines = chain(_calls(figures), _compared(comparison), _state(state))
+    pieces = []
+    while some := [f"{line}\n" for line in islice(lines, LINES_AT_ONCE)]:
+        pieces.append("".join(some).encode())
+        await asyncio.sleep(0)
+    return b"".join(pieces)
 
 
 def _calls(figures: Figures) -> Iterator[str]:
-    totals = sorted(figures.totals.items())
+    totals = list(figures.totals.items())
     ends = (
         ({**_label(label), "endpoint": endpoint, "end_reason": reason, "status": status}, str(count))
         for label, each in totals
@@ -112,15 +119,16 @@ def _histogram(name: str, help_text: str, series: Iterable[tuple[Label, Histogra
     yield f"# HELP {PREFIX}{name} {help_text}"
     yield f"# TYPE {PREFIX}{name} histogram"
     for label, histogram in series:
-        count = sum(histogram.counts)
+        counts, sum_ms = list(histogram.counts), histogram.sum_ms  # calls go on between two lines
+        count = sum(counts)
         if not count:
             continue
         labels, below = _label(label), 0
-        for bound_ms, number in zip(LATENCY_BOUNDS_MS, histogram.counts, strict=False):
+        for bound_ms, number in zip(LATENCY_BOUNDS_MS, counts, strict=False):
             below += number
             yield f"{PREFIX}{name}_bucket{_braces({**labels, 'le': f'{bound_ms / 1000:g}'})} {below}"
         yield f"{PREFIX}{name}_bucket{_braces({**labels, 'le': '+Inf'})} {count}"
-        yield f"{PREFIX}{name}_sum{_braces(labels)} {histogram.sum_ms / 1000:.6f}"
+        yield f"{PREFIX}{name}_sum{_braces(labels)} {sum_ms / 1000:.6f}"
         yield f"{PREFIX}{name}_count{_braces(labels)} {count}"
 
 

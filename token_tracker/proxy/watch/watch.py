@@ -74,9 +74,9 @@ class Watch:
             line = {"request_id": request_id, "endpoint": endpoint, "status": refusal.status, "code": refusal.code}
             self.calls.put(line)
 
-    def metrics(self) -> bytes:
+    async def metrics(self) -> bytes:
         """The text for Prometheus."""
-        return exposition(self.figures, self.comparison, self._state(time.time_ns() // 1000))
+        return await exposition(self.figures, self.comparison, self._state(time.time_ns() // 1000))
 
     def _state(self, now_us: int) -> State:
         reloads, is_config_ok = self.reloads()
