@@ -23,7 +23,8 @@ from token_tracker.proxy.dialects import AZURE
 from token_tracker.proxy.dialects.base import Envelope, Request, Route
 from token_tracker.proxy.headers import Incoming, decodable, split
 from token_tracker.proxy.lanes.direct import request_headers
-from token_tracker.proxy.lanes.exchange import Shaper, UpstreamRequest
+from token_tracker.proxy.lanes.shaper import Shaper
+from token_tracker.proxy.lanes.upstream_request import UpstreamRequest
 from token_tracker.proxy.plan import steps
 from token_tracker.proxy.prices import PriceBook
 from token_tracker.proxy.subject import subject_of
