@@ -1,203 +1,348 @@
-"""`make bench`: calls per second and latency of the gateway beside a bare LiteLLM proxy, in one run on one machine.
+"""`make bench`: the gateway with full accounting beside a plain pass-through, nginx and a bare LiteLLM proxy.
 
-Full accounting is on: key check, journal, recorder to SQLite. The rounds are interleaved and the median is shown. At
-the end the ledger is compared with the calls that wrk counted.
+All in one run on one machine, the rounds interleaved and the median taken, so that ratios mean something even where the
+machine has other things to do. Full accounting: key check, the gate's place, journal, recorder to SQLite, metrics.
+`--part NAME` runs one part, `--quick` shorter and fewer rounds, `--json FILE` writes the figures.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import os
-import re
 import shutil
-import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from benchmarks.servers import LITELLM_KEY, Running, bare_litellm, free_port, nginx, process, rss_mb, wait_for
+from benchmarks.gateway import RULES, House, books, gateway
+from benchmarks.load import Measured, Target, wrk
+from benchmarks.servers import LITELLM_KEY, bare_litellm, cpu_s, module, nginx, rss_mb
 
-ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
-SECONDS = int(os.environ.get("BENCH_SECONDS", "5"))
-CONNECTIONS = (1, 16)
-MODEL_LIST = """
-model_list:
-  - model_name: bench
-    litellm_params:
-      model: openai/gpt-4o-mini
-      api_base: {url}/v1
-      api_key: sk-none
-      input_cost_per_token: 0.00000015
-      output_cost_per_token: 0.0000006
-"""
-WRK_SCRIPT = """
-wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
-wrk.headers["Authorization"] = "Bearer {key}"
-wrk.body = '{{"model": "bench", "messages": [{{"role": "user", "content": "How many calls a second?"}}]}}'
-"""
+OURS, CEILING, LIMIT, DIRECT, LITELLM = "Token Tracker", "ceiling", "nginx proxy", "upstream itself", "LiteLLM proxy"
+CONNECTIONS = (1, 16, 64)
+PARTS = ("calls", "large", "rules", "memory", "streams", "translating", "sustained")
 
 
-@dataclass(frozen=True)
-class Measured:
-    calls: int
-    calls_per_s: float
-    p50_ms: float
-    p99_ms: float
-    errors: int
+@dataclass
+class Bench:
+    """What a run has: where, how long, and what was found."""
+
+    directory: Path
+    rounds: int
+    seconds: int
+    upstream: str
+    limit: str
+    ceiling: Target
+    ceiling_pid: int
+    streams: str
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def say(self, *lines: str) -> None:
+        print("\n".join(lines), flush=True)
 
 
-@contextmanager
-def gateway(directory: Path, upstream: str) -> Iterator[tuple[Running, str, Path]]:
-    """`run proxy` on SQLite with a fresh data directory; gives its first key and its ledger too."""
-    port = free_port()
-    config, data = directory / "proxy.yaml", directory / "data"
-    config.write_text(MODEL_LIST.format(url=upstream))
-    environment = {
-        "TOKEN_TRACKER_CONFIG": str(config),
-        "TOKEN_TRACKER_DATA_DIR": str(data),
-        "TOKEN_TRACKER_PROXY_PORT": str(port),
-        "DATABASE_URL": "",
-    }
-    made = subprocess.run(
-        [sys.executable, "-m", "token_tracker.database.init", "--json"],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    key = json.loads(made.stdout.strip().splitlines()[-1])["first_key"]
-    with process([sys.executable, "-m", "token_tracker.run", "proxy"], environment, directory, "proxy") as child:
-        start_s = wait_for(f"http://127.0.0.1:{port}/health/live")
-        wait_for(f"http://127.0.0.1:{port}/v1/models", headers={"Authorization": f"Bearer {key}"})
-        pids = {"supervisor": child.pid, **_children(child.pid)}
-        yield Running(f"http://127.0.0.1:{port}", pids, start_s), key, data / "token_tracker.db"
+Results = dict[tuple[str, str, int], list[Measured]]
 
 
-def _children(parent: int) -> dict[str, int]:
-    """The supervisor's children by their subcommand's name."""
-    found: dict[str, int] = {}
-    for status in Path("/proc").glob("[0-9]*/status"):
-        try:
-            fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
-            if int(fields["PPid"]) == parent:
-                words = (status.parent / "cmdline").read_bytes().decode().split("\0")
-                name = words[words.index("token_tracker.run") + 1] if "token_tracker.run" in words else words[0]
-                found[name] = int(fields["Pid"])
-        except (OSError, KeyError, ValueError):
-            continue
-    return found
-
-
-def wrk(url: str, key: str, connections: int, seconds: int, directory: Path) -> Measured:
-    """One run of wrk with one thread against the chat route."""
-    script = directory / "call.lua"
-    script.write_text(WRK_SCRIPT.format(key=key))
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script)]
-    out = subprocess.run([*command, f"{url}/v1/chat/completions"], capture_output=True, text=True, check=True).stdout
-    calls = int(_find(r"(\d+) requests in", out))
-    errors = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
-    return Measured(
-        calls,
-        float(_find(r"Requests/sec:\s+([\d.]+)", out)),
-        _milliseconds(_find(r"(?m)^\s+50%\s+(\S+)", out)),
-        _milliseconds(_find(r"(?m)^\s+99%\s+(\S+)", out)),
-        int(errors.group(1)) if errors else 0,
-    )
-
-
-def _find(pattern: str, text: str) -> str:
-    found = re.search(pattern, text)
-    if not found:
-        raise SystemExit(f"wrk printed something unexpected:\n{text}")
-    return found.group(1)
-
-
-def _milliseconds(text: str) -> float:
-    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s|m)", text).groups()  # type: ignore[union-attr]
-    return float(number) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000}[unit]
-
-
-def measure(targets: dict[str, tuple[str, str]], directory: Path) -> dict[tuple[str, int], list[Measured]]:
+def measured(bench: Bench, targets: dict[str, Target], kinds: tuple[str, ...], connections: tuple[int, ...]) -> Results:
     """All rounds, interleaved, so that a change of the machine's mood hits every target alike."""
-    results: dict[tuple[str, int], list[Measured]] = {}
-    for url, key in targets.values():
-        wrk(url, key, 4, 2, directory)  # warm up
-    for round_number in range(ROUNDS):
-        for connections in CONNECTIONS:
-            for name, (url, key) in targets.items():
-                result = wrk(url, key, connections, SECONDS, directory)
-                if result.errors:
-                    raise SystemExit(
-                        f"{name}: {result.errors} calls were not answered with 200; see its log in {directory}"
-                    )
-                results.setdefault((name, connections), []).append(result)
-                print(f"  round {round_number + 1}: {name:22} {connections:3} connections {result.calls_per_s:9,.0f}/s")
+    results: Results = {}
+    for target in targets.values():
+        for kind in kinds:
+            wrk(target, kind, 4, 1, bench.directory)  # warm up
+    for number in range(bench.rounds):
+        for kind in kinds:
+            for count in connections:
+                for name, target in targets.items():
+                    if name == LITELLM and number >= 3:
+                        continue  # slow and steady: three rounds tell enough
+                    run = wrk(target, kind, count, bench.seconds, bench.directory)
+                    if run.errors:
+                        raise SystemExit(f"{name}: {run.errors} calls of {kind} were not answered with 2xx")
+                    results.setdefault((kind, name, count), []).append(run)
+        print(f"  round {number + 1} of {bench.rounds}", file=sys.stderr, flush=True)
     return results
 
 
-def report(results: dict[tuple[str, int], list[Measured]], names: list[str]) -> None:
-    """The table, with each target's throughput as a multiple of LiteLLM's."""
-    print("\n| connections | | calls/s | p50 ms | p99 ms | × LiteLLM |\n| ---: | --- | ---: | ---: | ---: | ---: |")
-    for connections in CONNECTIONS:
-        base = statistics.median(m.calls_per_s for m in results["bare LiteLLM proxy", connections])
-        for name in names:
-            runs = results[name, connections]
-            rate = statistics.median(m.calls_per_s for m in runs)
-            p50, p99 = statistics.median(m.p50_ms for m in runs), statistics.median(m.p99_ms for m in runs)
-            print(f"| {connections} | {name} | {rate:,.0f} | {p50:.2f} | {p99:.2f} | {rate / base:.1f} |")
+def median(results: Results, key: tuple[str, str, int], figure: str) -> float:
+    return statistics.median(getattr(run, figure) for run in results[key])
 
 
-def check_books(ledger: Path, at_least: int) -> None:
-    """Every answered call is in the ledger, once; waits for the recorder to catch up, at most 60 s."""
+def table(bench: Bench, results: Results, kinds: tuple[str, ...], connections: tuple[int, ...]) -> None:
+    head = "| calls | connections | | calls/s | of the ceiling | × LiteLLM | p50 ms | p99 ms |"
+    bench.say("", head, "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |")
+    for kind in kinds:
+        for count in connections:
+            for name in (DIRECT, LIMIT, CEILING, OURS, LITELLM):
+                key = (kind, name, count)
+                if key not in results:
+                    continue
+                rate = median(results, key, "calls_per_s")
+                ceiling = median(results, (kind, CEILING, count), "calls_per_s")
+                slow = results.get((kind, LITELLM, count))
+                times = f"{rate / statistics.median(r.calls_per_s for r in slow):.1f}" if slow else ""
+                p50, p99 = median(results, key, "p50_ms"), median(results, key, "p99_ms")
+                share = f"{rate / ceiling:.2f}"
+                bench.say(f"| {kind} | {count} | {name} | {rate:,.0f} | {share} | {times} | {p50:.2f} | {p99:.2f} |")
+                bench.figures[f"{kind}/{count}/{name}"] = {"calls_per_s": rate, "p50_ms": p50, "p99_ms": p99}
+
+
+def calls(bench: Bench) -> None:
+    """Plain and streamed, at 1, 16 and 64 connections."""
+    with started(bench) as house, bare_litellm(bench.directory, bench.upstream) as litellm:
+        targets = {
+            DIRECT: Target(bench.upstream, separate_stream=True),
+            LIMIT: Target(bench.limit, separate_stream=True),
+            CEILING: bench.ceiling,
+            OURS: Target(house.url, house.key),
+            LITELLM: Target(litellm.url, LITELLM_KEY),
+        }
+        results = measured(bench, targets, ("plain", "stream"), CONNECTIONS)
+        table(bench, results, ("plain", "stream"), CONNECTIONS)
+        for kind in ("plain", "stream"):
+            added = {
+                name: median(results, (kind, name, 1), "p50_ms") - median(results, (kind, DIRECT, 1), "p50_ms")
+                for name in (CEILING, OURS, LITELLM)
+            }
+            texts = ", ".join(f"{name} {value:.2f} ms" for name, value in added.items())
+            bench.say("", f"Added p50 at one connection, {kind}: {texts}.")
+            bench.figures[f"added p50/{kind}"] = added
+        cpu(bench, house)
+        answered = sum(run.calls for (_, name, _), runs in results.items() for run in runs if name == OURS)
+        check_books(bench, house, answered)
+
+
+def cpu(bench: Bench, house: House) -> None:
+    """Processor time for a call, of the gateway's process and the ceiling's: steadier than the clock on the wall."""
+    for kind in ("plain", "stream"):
+        spent = {}
+        pids = (
+            (CEILING, bench.ceiling, bench.ceiling_pid),
+            (OURS, Target(house.url, house.key), house.running.pids["gateway"]),
+        )
+        for name, target, pid in pids:
+            before = cpu_s(pid)
+            run = wrk(target, kind, 16, bench.seconds, bench.directory)
+            spent[name] = (cpu_s(pid) - before) / run.calls * 1e6
+        texts = ", ".join(f"{name} {value:.0f} µs" for name, value in spent.items())
+        bench.say("", f"Processor time a call at 16 connections, {kind}: {texts}.")
+        bench.figures[f"cpu µs/{kind}"] = spent
+
+
+def large(bench: Bench) -> None:
+    """A body of 1 MB."""
+    with started(bench) as house:
+        targets = {DIRECT: Target(bench.upstream), CEILING: bench.ceiling, OURS: Target(house.url, house.key)}
+        results = measured(bench, targets, ("1 MB",), (1, 16))
+        table(bench, results, ("1 MB",), (1, 16))
+
+
+def rules(bench: Bench) -> None:
+    """Six rules on each call: two hard budgets, three rates and concurrency; in memory, and in Redis."""
+    with ExitStack() as stack:
+        houses = {"no rules": stack.enter_context(started(bench)), "memory": stack.enter_context(started(bench, RULES))}
+        if shutil.which("redis-server"):
+            redis = stack.enter_context(redis_server(bench))
+            houses["Redis"] = stack.enter_context(started(bench, RULES, redis))
+        targets = {name: Target(house.url, house.key) for name, house in houses.items()}
+        results = measured(bench, targets, ("plain",), (1, 16))
+        bench.say(
+            "", "| six rules | connections | calls/s | of no rules | p50 ms |", "| --- | ---: | ---: | ---: | ---: |"
+        )
+        for count in (1, 16):
+            base = median(results, ("plain", "no rules", count), "calls_per_s")
+            for name in targets:
+                rate, p50 = (median(results, ("plain", name, count), each) for each in ("calls_per_s", "p50_ms"))
+                bench.say(f"| {name} | {count} | {rate:,.0f} | {rate / base:.2f} | {p50:.2f} |")
+                bench.figures[f"rules/{count}/{name}"] = {"calls_per_s": rate, "p50_ms": p50}
+
+
+def memory(bench: Bench) -> None:
+    """The gateway's memory idle, after 20,000 and after 200,000 calls."""
+    with started(bench) as house:
+        pid, target, found = house.running.pids["gateway"], Target(house.url, house.key), {}
+        found["idle"] = rss_mb(pid)
+        done = 0
+        for aim in (20_000, 200_000):
+            while done < aim:
+                done += wrk(target, "plain", 16, max(1, min(10, (aim - done) // 3000 + 1)), bench.directory).calls
+            found[f"{aim:,} calls"] = rss_mb(pid)
+        found["recorder"] = rss_mb(house.running.pids["recorder"])
+        bench.say(
+            "", "Memory of the gateway: " + ", ".join(f"{name} {value:.0f} MB" for name, value in found.items()) + "."
+        )
+        bench.figures["memory MB"] = found
+        check_books(bench, house, done)
+
+
+def streams(bench: Bench) -> None:
+    """A thousand streams at once, one event every 50 ms in each."""
+    with started(bench) as house:
+        pid = house.running.pids["gateway"]
+        listen(house, 50)
+        before = rss_mb(pid)
+        found = listen(house, 1000)
+        found["memory before MB"], found["memory after MB"] = before, rss_mb(pid)
+        direct = json.loads(
+            subprocess.run(
+                [sys.executable, "-m", "benchmarks.listeners", bench.streams, "none", "1000"],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+        )
+        bench.figures["1,000 streams"] = found | {"without us": direct}
+        bench.say(
+            "",
+            f"1,000 streams: {found['whole']} whole, {found['events']:,} of 100,000 events; "
+            f"delay p50 {found['p50_ms']:.1f}, p99 {found['p99_ms']:.1f} ms (without us p99 {direct['p99_ms']:.1f}); first event after "
+            f"{found['first_event_p50_ms']:.0f} ms, the slowest {found['first_event_most_ms']:.0f} ms; memory "
+            f"{before:.0f} to {found['memory after MB']:.0f} MB.",
+        )
+
+
+def listen(house: House, count: int) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.listeners", house.url, house.key, str(count)]
+    found: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return found
+
+
+def translating(bench: Bench) -> None:
+    """The direct lane while the LiteLLM child works as hard as it can."""
+    with started(bench, translates=True) as house:
+        target = Target(house.url, house.key)
+        wait_for_child(house)
+        quiet = {count: wrk(target, "plain", count, bench.seconds, bench.directory) for count in (1, 16)}
+        with under_load(bench, target):
+            loud = {count: wrk(target, "plain", count, bench.seconds, bench.directory) for count in (1, 16)}
+            ceiling = {count: wrk(bench.ceiling, "plain", count, bench.seconds, bench.directory) for count in (1, 16)}
+        bench.figures["translating"] = {
+            str(count): {"quiet": asdict(quiet[count]), "loud": asdict(loud[count]), "ceiling": asdict(ceiling[count])}
+            for count in (1, 16)
+        }
+        for count in (1, 16):
+            bench.say(
+                "",
+                f"With the LiteLLM child under full load, {count} connections: direct lane p99 "
+                f"{quiet[count].p99_ms:.2f} to {loud[count].p99_ms:.2f} ms; the ceiling's beside the same load {ceiling[count].p99_ms:.2f} ms.",
+            )
+
+
+def wait_for_child(house: House) -> None:
+    import time
+    import urllib.error
+    import urllib.request
+
+    from benchmarks.load import TRANSLATED
+
+    headers = {"Authorization": f"Bearer {house.key}", "Content-Type": "application/json"}
     until = time.monotonic() + 60
-    rows = calls = 0
-    while time.monotonic() < until:
-        with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as database:
-            rows, calls = database.execute("select count(*), count(distinct call_id) from token_usage").fetchone()
-            (summed,) = database.execute("select coalesce(sum(calls), 0) from usage_hourly").fetchone()
-        if calls >= at_least and summed == calls:
-            break
-        time.sleep(0.25)
-    print(
-        f"\nBooks: {at_least:,} answered calls; {calls:,} in the ledger, which also has the warm-up and what wrk cut "
-        f"off at a round's end; {rows - calls} doubled, "
-        f"{max(0, at_least - calls)} lost, roll-ups sum to {summed:,}."
+    while True:
+        request = urllib.request.Request(f"{house.url}/v1/chat/completions", json.dumps(TRANSLATED).encode(), headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30):
+                return
+        except urllib.error.HTTPError:
+            if time.monotonic() > until:
+                raise SystemExit("the LiteLLM child did not start") from None
+            time.sleep(0.5)
+
+
+@contextmanager
+def under_load(bench: Bench, target: Target) -> Iterator[None]:
+    over = threading.Event()
+
+    def load() -> None:
+        while not over.is_set():
+            wrk(target, "translated", 8, 2, bench.directory)
+
+    worker = threading.Thread(target=load)
+    worker.start()
+    try:
+        yield
+    finally:
+        over.set()
+        worker.join()
+
+
+def sustained(bench: Bench) -> None:
+    """A minute at 16 connections; afterwards the books hold every answered call, and are at most 2 s behind."""
+    with started(bench) as house:
+        run = wrk(Target(house.url, house.key), "plain", 16, 60 if bench.rounds > 2 else 10, bench.directory)
+        bench.say("", f"Sustained: {run.calls_per_s:,.0f} calls/s, p99 {run.p99_ms:.2f} ms.")
+        bench.figures["sustained"] = asdict(run)
+        check_books(bench, house, run.calls)
+
+
+def check_books(bench: Bench, house: House, answered: int) -> None:
+    found = books(house.ledger, answered)
+    bench.say(
+        "",
+        f"Books: {answered:,} answered calls; {found.calls:,} in the ledger {found.behind_s:.1f} s later (with "
+        f"warm-up and what wrk cut off at a round's end): {max(0, answered - found.calls)} lost, {found.doubled} doubled; roll-ups "
+        f"{found.summed:,}.",
     )
-    if calls < at_least or summed != calls:
-        raise SystemExit("The books do not hold every answered call.")
+    bench.figures.setdefault("books", []).append(asdict(found) | {"answered": answered})
+    if found.calls < answered or found.doubled or found.summed != found.calls:
+        raise SystemExit("The books do not hold every answered call once.")
+
+
+@contextmanager
+def started(bench: Bench, rules: str = "", redis: str = "", *, translates: bool = False) -> Iterator[House]:
+    number = sum(1 for entry in bench.directory.iterdir() if entry.name.startswith("house"))
+    place = bench.directory / f"house{number}"
+    with gateway(place, bench.upstream, bench.streams, rules, redis, translates) as house:
+        yield house
+
+
+@contextmanager
+def redis_server(bench: Bench) -> Iterator[str]:
+    from benchmarks.servers import free_port, process
+
+    port = free_port()
+    command = ["redis-server", "--port", str(port), "--save", "", "--dir", str(bench.directory)]
+    with process(command, {}, bench.directory, "redis"):
+        yield f"redis://127.0.0.1:{port}/0"
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure the gateway beside others, in one run.")
+    parser.add_argument("--part", action="append", choices=PARTS, help="only this part; may come several times")
+    parser.add_argument("--quick", action="store_true", help="two short rounds instead of five")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    options = parser.parse_args()
     missing = [tool for tool in ("nginx", "wrk") if not shutil.which(tool)]
     if missing:
         raise SystemExit(f"make bench needs {' and '.join(missing)}. On Debian or Ubuntu: apt install nginx-light wrk")
+    parts: dict[str, Callable[[Bench], None]] = {
+        "calls": calls,
+        "large": large,
+        "rules": rules,
+        "memory": memory,
+        "streams": streams,
+        "translating": translating,
+        "sustained": sustained,
+    }
     with tempfile.TemporaryDirectory(prefix="tt-bench-") as name, ExitStack() as stack:
         directory = Path(name)
-        upstream = stack.enter_context(nginx(directory))
-        ours, key, ledger = stack.enter_context(gateway(directory, upstream.url))
-        litellm = stack.enter_context(bare_litellm(directory, upstream.url))
-        targets = {
-            "nginx itself": (upstream.url, "none"),
-            "Token Tracker gateway": (ours.url, key),
-            "bare LiteLLM proxy": (litellm.url, LITELLM_KEY),
-        }
-        results = measure(targets, directory)
-        report(results, list(targets))
-        answered = sum(m.calls for (who, _), runs in results.items() for m in runs if who == "Token Tracker gateway")
-        check_books(ledger, answered)
-        print("\n| process | memory MB |\n| --- | ---: |")
-        for who, pid in {**ours.pids, **litellm.pids}.items():
-            print(f"| {who} | {rss_mb(pid):.0f} |")
-        print(
-            f"\nStart until the first answer: gateway {ours.start_s:.1f} s, bare LiteLLM proxy {litellm.start_s:.1f} s."
-        )
+        upstream, limit = stack.enter_context(nginx(directory))
+        ceiling = stack.enter_context(module("ceiling", directory, upstream.url))
+        slow = stack.enter_context(module("upstream", directory))
+        target = Target(ceiling.url, separate_stream=True)
+        rounds, seconds = (2, 2) if options.quick else (5, 4)
+        bench = Bench(directory, rounds, seconds, upstream.url, limit, target, ceiling.pids["ceiling"], slow.url)
+        for part in options.part or PARTS:
+            print(f"{part} …", file=sys.stderr, flush=True)
+            parts[part](bench)
+        if options.json:
+            options.json.write_text(json.dumps(bench.figures, indent=1))
 
 
 if __name__ == "__main__":

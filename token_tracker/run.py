@@ -46,11 +46,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _all(_: bool) -> int:
-    return _supervise(lambda it: ("gateway", *_helpers(it), "api", "dashboard", "worker"), quick=True)
+    return _supervise(lambda it: (*_gateways(it), *_helpers(it), "api", "dashboard", "worker"), quick=True)
 
 
 def _proxy(_: bool) -> int:
-    return _supervise(lambda it: ("gateway", *_helpers(it)), quick=False)
+    return _supervise(lambda it: (*_gateways(it), *_helpers(it)), quick=False)
+
+
+def _gateways(configuration: Configuration) -> tuple[str, ...]:
+    """The first is 'gateway', the others have a number as well; all listen on one port."""
+    return ("gateway", *(f"gateway-{number}" for number in range(2, configuration.settings.proxy_workers + 1)))
 
 
 def _helpers(configuration: Configuration) -> tuple[str, ...]:

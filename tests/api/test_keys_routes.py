@@ -191,3 +191,27 @@ def test_only_who_manages_all_keys_gives_permissions(api: Any) -> None:
     assert api.patch(address, "ann", name="still mine", **wanted).status_code == 200, "it gains nothing"
     assert api.patch(address, "ann", permissions=[]).get_json()["permissions"] == []
     assert api.patch(address, "ann", **wanted).status_code == 403
+
+
+def test_a_key_is_made_with_its_budget_and_limits_or_not_at_all(api: Any) -> None:
+    budget = {"limit_usd": "5", "period": "monthly", "timezone": "Europe/Berlin"}
+    limits = [{"limit": 60, "period": "minute"}, {"limit": 4, "unit": "concurrent"}]
+    made = make(api, "ann", budget=budget, rate_limits=limits)
+    (found,) = api.get("/api/budgets", "ann").get_json()["items"]
+    assert (found["scope"], found["limit_usd"], found["timezone"]) == (
+        {"type": "key", "id": made["id"]},
+        "5.000000000",
+        "Europe/Berlin",
+    )
+    assert {each["unit"] for each in api.get("/api/rate-limits", "ann").get_json()["items"]} == {
+        "requests",
+        "concurrent",
+    }
+    for wrong, field in (
+        ({"budget": {"period": "monthly"}}, "budget.limit_usd"),
+        ({"budget": {"period": "never", "limit_usd": "1"}}, "budget.period"),
+        ({"rate_limits": [{"limit": 1}]}, "rate_limits[0].period"),
+    ):
+        answer = api.post("/api/keys", "ann", name="another", **wrong)
+        assert [each["field"] for each in answer.get_json()["error"]["details"]] == [field]
+    assert [each["id"] for each in api.get("/api/keys", "ann").get_json()["items"]] == [made["id"]]

@@ -27,7 +27,16 @@ OPEN = {
     ("GET", "/api/auth/oidc/callback"),
 }
 CLOSED = [route for route in ROUTES if not isinstance(route.permission, Open)]
-READS = {"usage:read", "keys:read", "users:read", "teams:read", "tokens:read", "prices:read"}
+READS = {
+    "usage:read",
+    "keys:read",
+    "users:read",
+    "teams:read",
+    "tokens:read",
+    "prices:read",
+    "rules:read",
+    "audit:read",
+}
 
 
 @pytest.fixture

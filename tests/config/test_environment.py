@@ -148,3 +148,16 @@ def test_a_certificate_without_its_key_or_that_is_none_is_named(files: Files) ->
     (files.directory / "key.pem").write_text("no key")
     (problem,) = files.problems(TOKEN_TRACKER_API_TLS_CERT="cert.pem", TOKEN_TRACKER_API_TLS_KEY="key.pem")
     assert problem.startswith("TOKEN_TRACKER_API_TLS_CERT and TOKEN_TRACKER_API_TLS_KEY cannot be used:")
+
+
+def test_several_gateway_workers_need_a_redis_to_count_together(files: Files) -> None:
+    (problem,) = files.problems(TOKEN_TRACKER_PROXY_WORKERS="4")
+    assert "TOKEN_TRACKER_PROXY_WORKERS is 4, but REDIS_URL is not set" in problem
+    settings = files.load(TOKEN_TRACKER_PROXY_WORKERS="4", REDIS_URL="redis://:hunter2@host:6379/1").settings
+    assert settings.proxy_workers == 4 and settings.redis_url is not None
+    assert "hunter2" not in repr(settings)
+
+
+def test_a_store_that_is_no_redis_is_refused_without_showing_its_password(files: Files) -> None:
+    (problem,) = files.problems(REDIS_URL="http://:hunter2@host")
+    assert problem.startswith("REDIS_URL must begin with redis://") and "hunter2" not in problem

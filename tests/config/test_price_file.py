@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from token_tracker.config import price_file
-from token_tracker.config.price_file import load_catalogue, load_rates
+from token_tracker.config.price_file import load_catalogue, load_limits, load_rates
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -85,7 +85,7 @@ def test_the_catalogue_names_provider_and_mode_and_follows_the_file(tmp_path: Pa
 def test_the_locked_package_has_thousands_of_priced_models_and_is_not_imported() -> None:
     code = (
         "import sys\n"
-        "from token_tracker.config.price_file import load_catalogue, load_rates\n"
+        "from token_tracker.config.price_file import load_catalogue, load_limits, load_rates\n"
         "assert load_catalogue().entries['gpt-4o'].provider == 'openai'\n"
         "assert len(load_rates()) > 3000\n"
         "assert 'litellm' not in sys.modules\n"
@@ -134,3 +134,13 @@ def test_rates_of_service_tiers_and_of_other_units_are_kept_by_their_names(tmp_p
     }
     text = ", ".join(f'"{name}": {rate}' for name, rate in named.items())
     assert load_rates(written(tmp_path, f'{{"m": {{{text}}}}}')) == {"m": named}
+
+
+def test_limits_are_read_where_the_file_knows_them(tmp_path: Path) -> None:
+    path = tmp_path / "prices.json"
+    path.write_text(
+        '{"sample_spec": {"max_input_tokens": "many"}, "a": {"max_input_tokens": 128000, "max_output_tokens": 16384.0},'
+        ' "b": {"max_output_tokens": 0}, "c": {"max_input_tokens": null, "max_output_tokens": 5}}'
+    )
+    assert load_limits(path) == {"a": (128_000, 16_384), "c": (None, 5)}
+    assert load_limits()["gpt-4o"] == (128_000, 16_384)

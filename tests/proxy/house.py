@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import http.client
 import json
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -30,8 +31,10 @@ from token_tracker.config.values import (
 from token_tracker.proxy import server
 from token_tracker.proxy.app import Gateway
 from token_tracker.proxy.books import framing
-from token_tracker.proxy.books.publication import KeyRecord, PriceRecord, Section, Snapshot
+from token_tracker.proxy.books.counters_shape import HEAD_LENGTH, MAGIC, CountersHead
+from token_tracker.proxy.books.publication import KeyRecord, PriceRecord, RulesRecord, Section, Snapshot
 from token_tracker.proxy.books.records import Awaiting, End, Open
+from token_tracker.proxy.gate.store import Books
 
 KEY = "sk-tt-a-key-of-this-test"
 UPSTREAM_KEY = "sk-upstream-secret"
@@ -78,15 +81,29 @@ def publish(
     keys: Mapping[str, KeyRecord],
     prices: Mapping[str, Mapping[str, PriceRecord]] | None = None,
     version: int = 1,
+    rules: RulesRecord | None = None,
 ) -> None:
     """A snapshot as the recorder writes it."""
     encode = msgspec.msgpack.encode
     hashed = {hashlib.sha256(text.encode()).digest(): record for text, record in keys.items()}
-    bodies = {"keys": encode(hashed), "prices": encode(prices or {})}
+    bodies = {"keys": encode(hashed), "prices": encode(prices or {}), "rules": encode(rules or RulesRecord())}
     sections = {name: Section(hashlib.sha256(body).hexdigest(), body) for name, body in bodies.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".new")
     beside.write_bytes(encode(Snapshot(version, time.time_ns() // 1000, sections)))
+    beside.replace(path)
+
+
+def publish_counters(path: Path, rules: RulesRecord, books: Books | None = None) -> None:
+    """The counters' file as the recorder writes it: every budget is built; `books` besides."""
+    books = books or Books()
+    ready = tuple(sorted({rule.id for rule in rules.budgets} | books.ready))
+    body = msgspec.msgpack.encode([(*place, *base) for place, base in books.bases.items()])
+    shards = ((1, len(body)),)
+    head = CountersHead(secrets.token_hex(4), time.time_ns() // 1000, ready, dict(books.positions), shards)
+    encoded = msgspec.msgpack.encode(head)
+    beside = path.with_suffix(".new")
+    beside.write_bytes(MAGIC + HEAD_LENGTH.pack(len(encoded)) + encoded + body)
     beside.replace(path)
 
 
@@ -115,6 +132,8 @@ class House:
         self.options: GatewayOptions = more.pop("options", GatewayOptions())
         self.keys: dict[str, KeyRecord] = more.pop("keys", {KEY: key_record()})
         self.prices: Any = more.pop("prices", None)
+        self.rules: RulesRecord = more.pop("rules", RulesRecord())
+        self.books: Books | None = more.pop("books", None)
         self.settings = settings(directory / "data", **more.pop("settings", {}))
         exact: dict[str, tuple[Deployment, ...]] = more.pop("exact", None) or {"gpt": (self.deployment("gpt"),)}
         table = ModelTable(exact, more.pop("aliases", {}), more.pop("wildcards", {}), more.pop("env_offers", {}))
@@ -134,7 +153,8 @@ class House:
         return Deployment(**(fields | more))
 
     def publish(self, version: int = 1) -> None:
-        publish(paths.snapshot_path(self.settings), self.keys, self.prices, version)
+        publish(paths.snapshot_path(self.settings), self.keys, self.prices, version, self.rules)
+        publish_counters(paths.counters_path(self.settings), self.rules, self.books)
 
     def start(self, publish_first: bool = True) -> House:
         if publish_first:

@@ -407,7 +407,7 @@ def test_calls_that_end_within_the_gateways_patience_end_well(make_house: MakeHo
 
 def test_a_full_journal_refuses_new_calls_before_anything_is_sent(house: House, upstream: Upstream) -> None:
     assert house.app is not None
-    house.app.admission.journal.close()  # type: ignore[attr-defined]
+    house.app.admission.journal.close()  # type: ignore[union-attr]
     reply = house.chat()
     assert (reply.status, reply.headers["x-tt-code"], reply.headers["retry-after"]) == (503, "journal_unavailable", "5")
     assert upstream.seen == []
@@ -430,7 +430,7 @@ def test_without_a_row_the_client_sees_no_clean_end(house: House, upstream: Upst
     client = connect(house, stream=is_stream)
     wait_until(lambda: upstream.seen, "the call")
     assert house.app is not None
-    house.app.admission.journal.close()  # type: ignore[attr-defined]
+    house.app.admission.journal.close()  # type: ignore[union-attr]
     open_it()
     seen = b""
     while more := client.recv(65536):

@@ -17,7 +17,7 @@ HOURLY = UsageHourly.__table__.c
 
 def booked(engine: Engine, *rows: LedgerRow) -> set[str]:
     with transaction(engine) as session:
-        return book(session, rows, at=NOON)
+        return book(session, rows, at=NOON).new
 
 
 def test_only_new_rows_are_booked_and_added_up(engine: Engine) -> None:
@@ -68,7 +68,7 @@ def test_tags_are_kept_one_by_one_and_as_they_came(engine: Engine) -> None:
 def test_a_transaction_that_is_rolled_back_leaves_no_claim(engine: Engine) -> None:
     row = a_row(1, tags=("a",))
     with pytest.raises(RuntimeError), transaction(engine) as session:
-        assert book(session, [row], at=NOON) == {row["id"]}
+        assert book(session, [row], at=NOON).new == {row["id"]}
         raise RuntimeError("the process ends here")
     assert booked(engine, row) == {row["id"]}
 

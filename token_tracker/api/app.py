@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from sqlalchemy import Engine
 from werkzeug.exceptions import NotFound
 
 from token_tracker.api import docs, errors
 from token_tracker.api.accounts import find_account
 from token_tracker.api.routes import ROUTES
-from token_tracker.api.routing import MAX_BODY_BYTES, Call, Open, Route, etag_of
+from token_tracker.api.routing import MAX_BODY_BYTES, Answer, Call, Open, Route, etag_of
 from token_tracker.api.tokens import AccessTokens
 from token_tracker.api.validation import read_body, read_query
 from token_tracker.config.values import SingleSignOn
@@ -53,6 +54,7 @@ def create_app(engine: Engine | None = None, secret: bytes | None = None, sign_o
         view = _view(route, desk)
         app.add_url_rule(rule, f"{route.method} {route.path}", view, methods=[route.method], strict_slashes=False)
     docs.register(app)
+    app.before_request(_name_request)
     app.before_request(_refuse_nul)
     app.after_request(_add_headers)
     errors.register(app)
@@ -88,6 +90,7 @@ def _call(route: Route, desk: Desk) -> Call:
         desk.tokens,
         at,
         address=request.remote_addr or "",
+        request_id=g.request_id,
         if_match=request.headers.get("If-Match", ""),
         single_sign_on=desk.single_sign_on,
         url=desk.url or request.host_url.rstrip("/"),
@@ -110,10 +113,18 @@ def _answer(route: Route, document: Any) -> Response:
         return document
     if document is None:
         return Response(status=route.status)
-    answer = Response(msgspec.json.encode(document), route.status, mimetype="application/json")
+    status = route.status
+    if isinstance(document, Answer):
+        document, status = document.document, document.status
+    answer = Response(msgspec.json.encode(document), status, mimetype="application/json")
     if hasattr(document, "id"):
         answer.headers["ETag"] = etag_of(document)
     return answer
+
+
+def _name_request() -> None:
+    """The id that the answer, the log and the audit log have in common."""
+    g.request_id = secrets.token_hex(8)
 
 
 def _refuse_nul() -> None:
@@ -125,4 +136,5 @@ def _refuse_nul() -> None:
 def _add_headers(response: Response) -> Response:
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
+    response.headers["X-Request-Id"] = g.get("request_id", "")
     return response

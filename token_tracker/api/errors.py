@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError, SQLAlchemyError, TimeoutError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.exceptions import NotFound as RouteNotFound
 
-from token_tracker.domain.problems import Conflict, Invalid, NotFound
+from token_tracker.domain.problems import Conflict, Invalid, NotFound, Unchangeable
 
 log = logging.getLogger(__name__)
 RETRY_AFTER_S = 5
@@ -64,6 +64,7 @@ def register(app: Flask) -> None:
     """Nothing leaves `app` as HTML or with a stack trace."""
     app.register_error_handler(ApiError, _api_error)
     app.register_error_handler(Invalid, _invalid)
+    app.register_error_handler(Unchangeable, _unchangeable)
     app.register_error_handler(NotFound, lambda error: error_answer(404, "not_found", str(error)))
     app.register_error_handler(Conflict, lambda error: error_answer(409, "conflict", str(error)))
     app.register_error_handler(HTTPException, _http_error)
@@ -93,6 +94,11 @@ def _invalid(error: Invalid) -> Response:
     )
 
 
+def _unchangeable(error: Unchangeable) -> Response:
+    details = [{"field": field, "message": message} for field, message in error.problems]
+    return error_answer(422, "unchangeable", f"Nothing was changed: {error}.", details=details)
+
+
 def _http_error(error: HTTPException) -> Response:
     if isinstance(error, RouteNotFound):
         return error_answer(404, "not_found", f"There is no route {request.path}; GET /api/openapi.json lists all.")
@@ -119,5 +125,7 @@ def _database_error(error: SQLAlchemyError) -> Response:
 
 
 def _unexpected(error: Exception) -> Response:
-    log.error("unexpected error on %s %s", request.method, request.path, exc_info=error)
-    return error_answer(500, "internal_error", "Something unexpected went wrong; the log of the API says what.")
+    request_id = g.get("request_id", "")
+    log.error("unexpected error on %s %s (request %s)", request.method, request.path, request_id, exc_info=error)
+    message = f"Something unexpected went wrong; the log of the API says what, under request {request_id}."
+    return error_answer(500, "internal_error", message)

@@ -30,7 +30,12 @@ def document() -> bytes:
 def describe(routes: Iterable[Route]) -> dict[str, Any]:
     """The document of `routes`."""
     described = list(routes)
-    schemas = {schema for route in described for schema in (route.answer, route.body, route.query) if schema}
+    schemas = {
+        schema
+        for route in described
+        for schema in (route.answer, route.body, route.query, *route.also_answers)
+        if schema
+    }
     ordered = sorted(schemas, key=lambda schema: schema.__name__)
     _, components = msgspec.json.schema_components([*ordered, Error], ref_template=_REFERENCE + "{name}")
     for schema in components.values():
@@ -96,10 +101,12 @@ def _when_given(schema: dict[str, Any]) -> dict[str, Any]:
 def _responses(route: Route) -> dict[str, Any]:
     answered: dict[str, Any] = {"description": HTTPStatus(route.status).phrase}
     if route.answer is not None:
-        answered["content"] = {_JSON: {"schema": _reference(route.answer)}}
+        kinds = [_reference(kind) for kind in (route.answer, *route.also_answers)]
+        answered["content"] = {_JSON: {"schema": kinds[0] if len(kinds) == 1 else {"oneOf": kinds}}}
         answered["content"].update({media: {"schema": {"type": "string"}} for media in route.also})
+    others = {str(status): {**answered, "description": HTTPStatus(status).phrase} for status in route.other_statuses}
     failed = {"description": "An error, always in this shape", "content": {_JSON: {"schema": _reference(Error)}}}
-    return {str(route.status): answered, "default": failed}
+    return {str(route.status): answered, **others, "default": failed}
 
 
 def _reference(schema: type[msgspec.Struct]) -> dict[str, str]:

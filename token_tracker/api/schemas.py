@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
@@ -86,8 +86,27 @@ class KeyQuery(PageQuery, frozen=True):
     team: Identity | None = None
 
 
+class KeyBudget(Struct, frozen=True, forbid_unknown_fields=True):
+    """A budget of the key alone; more of it can be set at `/api/budgets`."""
+
+    period: Annotated[str, Meta(max_length=16)]
+    limit_usd: Annotated[str, Meta(max_length=40, description="USD as decimal text")] | float | int | None = None
+    limit_tokens: Annotated[int, Meta(ge=0)] | None = None
+    timezone: Annotated[str, Meta(max_length=64)] = "UTC"
+    enforcement: Literal["hard", "soft", "alert"] = "hard"
+
+
+class KeyRateLimit(Struct, frozen=True, forbid_unknown_fields=True):
+    """A rate limit of the key alone. `period` is for all units but `concurrent`."""
+
+    limit: Annotated[int, Meta(ge=0)]
+    unit: Literal["requests", "tokens", "concurrent"] = "requests"
+    period: Literal["second", "minute", "hour", "day"] | None = None
+
+
 class KeyCreate(Input, frozen=True):
-    """`user` defaults to the caller, `team` to the user's own."""
+    """`user` defaults to the caller, `team` to the user's own. `budget` and `rate_limits` are made with the key, or
+    none of them is."""
 
     name: Name
     user: Identity | None = None
@@ -96,6 +115,8 @@ class KeyCreate(Input, frozen=True):
     models: Models = field(default_factory=lambda: ["*"])
     expires_at: Time | None = None
     permissions: Permissions = field(default_factory=list)
+    budget: KeyBudget | None = None
+    rate_limits: Annotated[list[KeyRateLimit], Meta(max_length=20)] = field(default_factory=list)
 
 
 class KeyChange(Input, frozen=True):

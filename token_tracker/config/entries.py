@@ -139,6 +139,8 @@ class _Entry:
             num_retries=num_retries,
             allowed_fails=allowed_fails,
             cooldown_time_s=None if cooldown_time is None else float(cooldown_time),
+            max_input_tokens=self.info.whole("max_input_tokens", least=1),
+            max_output_tokens=self.info.whole("max_output_tokens", least=1),
             litellm_params=self._other_params(provider, lane),
             **timeouts,
         )

@@ -17,13 +17,16 @@ from token_tracker.domain.providers import PROVIDERS
 
 PREFIX = "TOKEN_TRACKER_"
 DATABASE_URL = "DATABASE_URL"
+REDIS_URL = "REDIS_URL"
 # Every setting with its default as text ('' where there is none); docs and .env.example are compared with this.
 DEFAULTS: Mapping[str, str] = {
     DATABASE_URL: "",  # SQLite in the data directory
+    REDIS_URL: "",  # limits are counted in the gateway's own memory
     PREFIX + "CONFIG": "config/proxy.yaml",
     PREFIX + "DATA_DIR": "./data",
     PREFIX + "PROXY_HOST": "127.0.0.1",
     PREFIX + "PROXY_PORT": "8000",
+    PREFIX + "PROXY_WORKERS": "1",
     PREFIX + "API_HOST": "127.0.0.1",
     PREFIX + "API_PORT": "5000",
     PREFIX + "DASHBOARD_HOST": "127.0.0.1",
@@ -45,6 +48,8 @@ DEFAULTS: Mapping[str, str] = {
     PREFIX + "OIDC_TEAM_CLAIM": "",
 }
 PROVIDER_KEYS: Mapping[str, str] = {p.key_variable: p.name for p in PROVIDERS.values() if p.key_variable}
+WORKERS_MOST = 64
+_STORES = ("redis", "rediss", "unix")
 SECRET_KEY_CHARACTERS = 32  # at least: HS256 wants 256 bits
 _DATABASES = ("sqlite", "sqlite+pysqlite", "postgres", "postgresql", "postgresql+psycopg2")
 
@@ -153,6 +158,8 @@ def read_settings(variables: Mapping[str, str], cwd: Path, problems: list[str]) 
         single_sign_on=_single_sign_on(read),
         api_url=read.url(PREFIX + "API_URL"),
         dashboard_url=read.url(PREFIX + "DASHBOARD_URL"),
+        redis_url=read.secret(REDIS_URL),
+        proxy_workers=read.whole(PREFIX + "PROXY_WORKERS", 1, WORKERS_MOST),
     )
     _check(settings, problems)
     for name in PROVIDER_KEYS:
@@ -199,6 +206,14 @@ def _check(settings: Settings, problems: list[str]) -> None:
         problems.append(
             f"{DATABASE_URL} names no database that Token Tracker knows: write sqlite:///path/to/file.db or "
             "postgresql://user:password@host:5432/name."
+        )
+    store = settings.redis_url
+    if store is not None and store.value.partition("://")[0] not in _STORES:
+        problems.append(f"{REDIS_URL} must begin with redis://, rediss:// or unix://: redis://host:6379/0.")
+    if settings.proxy_workers > 1 and store is None:
+        problems.append(
+            f"{PREFIX}PROXY_WORKERS is {settings.proxy_workers}, but {REDIS_URL} is not set: several gateway workers "
+            "need a Redis to count limits and budgets together. Set it, or leave one worker."
         )
     if "?" in str(settings.data_dir):
         problems.append(f"{PREFIX}DATA_DIR contains a '?', which ends a path in the URL of the database.")

@@ -27,6 +27,10 @@ def snapshot_path(settings: Settings) -> Path:
     return settings.data_dir / "snapshot"
 
 
+def counters_path(settings: Settings) -> Path:
+    return settings.data_dir / "counters"
+
+
 def prepare_data_dir(settings: Settings) -> None:
     """Make the data directory (mode 0700) if it is missing. Raises ConfigurationError if nothing can be written."""
     try:

@@ -27,6 +27,8 @@ class CatalogueEntry(msgspec.Struct, frozen=True, rename={"provider": "litellm_p
 
     provider: str = ""
     mode: str = ""
+    max_input_tokens: Any = None
+    max_output_tokens: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,21 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
     entries = msgspec.json.decode(content, type=dict[str, CatalogueEntry])
     entries.pop(_EXAMPLE, None)
     return Catalogue(hashlib.sha256(content).hexdigest(), entries)
+
+
+def load_limits(path: Path | None = None) -> dict[str, tuple[int | None, int | None]]:
+    """By model: the most tokens that go in, and the most that come out; None where the file does not know. Models of
+    which it knows neither are absent."""
+    limits = {
+        name: (_limit(entry.max_input_tokens), _limit(entry.max_output_tokens))
+        for name, entry in load_catalogue(path).entries.items()
+    }
+    return {name: both for name, both in limits.items() if both != (None, None)}
+
+
+def _limit(value: object) -> int | None:
+    """Some are written as floats, and 0 stands for what has no output of its own."""
+    return int(value) if isinstance(value, int | float) and value >= 1 else None
 
 
 class PriceFileError(ValueError):

@@ -33,7 +33,6 @@ _NOT_YET = {
     "alerts": "is not known yet: a budget's own alerts go under budget.alerts.",
     "agents": "is not known yet: a client names its agent with the header x-tt-agent.",
 }
-_UNENFORCED = "is stored but NOT ENFORCED by this version: nothing is refused because of it."
 
 
 @dataclass(slots=True)
@@ -95,7 +94,6 @@ def _read(content: object, variables: Mapping[str, str], problems: list[str]) ->
     result.budgets = read_budget(top.section("budget"))
     top.finish(_NOT_YET)
     name_ignored(litellm, result.warnings)
-    result.warnings += [f"{name} {_UNENFORCED}" for name in ("rate_limits", "budget") if top.content.get(name)]
     if not (models.exact or models.wildcards or models.env_offers):
         result.warnings.append("No model is offered: add one to model_list, or set a provider's key.")
     return result

@@ -91,6 +91,8 @@ class Settings:
     single_sign_on: SingleSignOn | None = None
     api_url: str = ""  # how people reach it, where a proxy stands between; '': as they asked for it
     dashboard_url: str = ""
+    redis_url: Secret | None = None  # where several gateway workers count together; None: in the worker's memory
+    proxy_workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,8 @@ class Deployment:
     allowed_fails: int | None = None
     cooldown_time_s: float | None = None
     is_local: bool = False  # loopback, private, ollama or hosted_vllm: never priced by the price file
+    max_input_tokens: int | None = None  # of the model; None: as the price file says
+    max_output_tokens: int | None = None
     litellm_params: Mapping[str, object] = field(default_factory=dict)  # other parameters, for the translated lane only
 
     @property

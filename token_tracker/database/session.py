@@ -15,11 +15,23 @@ from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from token_tracker.database.address import DatabaseUrlError, create_private, parse_url
-from token_tracker.database.models import ApiKey, Budget, ConfigVersion, PriceRow, RateLimit, Team, User
+from token_tracker.database.models import (
+    ApiKey,
+    Budget,
+    BudgetTopUp,
+    ConfigVersion,
+    Freeze,
+    PriceRow,
+    RateLimit,
+    Team,
+    UnprovenRelease,
+    User,
+)
 
 __all__ = ["DatabaseUrlError", "make_engine", "reading", "transaction"]
 
-PUBLISHED = (ApiKey, User, Team, PriceRow, RateLimit, Budget)  # tables that gateways live from
+# Tables that gateways live from.
+PUBLISHED = (ApiKey, User, Team, PriceRow, RateLimit, Budget, BudgetTopUp, Freeze, UnprovenRelease)
 _CHANGED = "published table changed"
 _FILE = "SQLite file"
 _WRITE = {"sqlite_begin": "IMMEDIATE"}

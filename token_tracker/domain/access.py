@@ -25,6 +25,9 @@ class Permission(StrEnum):
     TEAMS_MANAGE = "teams:manage"
     PRICES_READ = "prices:read"
     PRICES_MANAGE = "prices:manage"
+    RULES_READ = "rules:read"
+    RULES_MANAGE = "rules:manage"
+    AUDIT_READ = "audit:read"
     TOKENS_READ = "tokens:read"
     TOKENS_MANAGE = "tokens:manage"
     PASSWORD_CHANGE = "password:change"  # noqa: S105 (a name)
@@ -61,6 +64,7 @@ GRANTS: Mapping[Role, Mapping[Permission, Reach]] = MappingProxyType(
                 Permission.USERS_READ: Reach.TEAM,
                 Permission.TEAMS_READ: Reach.TEAM,
                 Permission.PRICES_READ: Reach.ALL,
+                Permission.RULES_READ: Reach.TEAM,
                 **dict.fromkeys(_OF_EVERYBODY, Reach.OWN),
             }
         ),
@@ -71,6 +75,7 @@ GRANTS: Mapping[Role, Mapping[Permission, Reach]] = MappingProxyType(
                 Permission.KEYS_MANAGE: Reach.OWN,
                 Permission.USERS_READ: Reach.OWN,
                 Permission.PRICES_READ: Reach.ALL,
+                Permission.RULES_READ: Reach.OWN,
                 **dict.fromkeys(_OF_EVERYBODY, Reach.OWN),
             }
         ),
@@ -82,6 +87,8 @@ GRANTS: Mapping[Role, Mapping[Permission, Reach]] = MappingProxyType(
                     Permission.USERS_READ,
                     Permission.TEAMS_READ,
                     Permission.PRICES_READ,
+                    Permission.RULES_READ,
+                    Permission.AUDIT_READ,
                 ),
                 Reach.ALL,
             )

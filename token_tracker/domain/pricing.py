@@ -44,10 +44,12 @@ class Price:
     source: str
     rates: Mapping[str, Decimal] = field(hash=False)
     table: RateTable = field(init=False, repr=False, compare=False)
+    is_free: bool = field(init=False, repr=False, compare=False)  # every rate is 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rates", MappingProxyType(dict(self.rates)))
         object.__setattr__(self, "table", RateTable(self.rates))
+        object.__setattr__(self, "is_free", bool(self.rates) and not any(self.rates.values()))
 
 
 def make_price(source: str, name: str, rates: Mapping[str, Decimal | str]) -> Price:

@@ -23,3 +23,21 @@ class NotFound(Exception):
 
 class Conflict(Exception):
     """What is asked for contradicts what is there; the message says which and what to do."""
+
+
+class KeptInFile(Conflict):
+    """It stands in proxy.yaml and is changed there only (409)."""
+
+    def __init__(self, noun: str, identity: str) -> None:
+        super().__init__(
+            f"The {noun} '{identity}' comes from proxy.yaml; nothing was changed. Edit the file and restart, or make "
+            "another one here."
+        )
+
+
+class Unchangeable(Exception):
+    """Values that what is there already was made with, and keeps (422): every (field, message) at once."""
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{field}: {message}" for field, message in self.problems))

@@ -4,8 +4,10 @@ and what stands in for a rate that a price does not name."""
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from math import ceil
 
 from token_tracker.domain.extras import Extras, ServiceTier
 from token_tracker.domain.usage import Usage
@@ -51,6 +53,7 @@ SEARCH_FIELDS = tuple(f"{SEARCH}_{size}" for size in SEARCH_SIZES)
 UNIT_FIELDS = frozenset(field for fields, _ in _UNITS.values() for field in fields) | frozenset(SEARCH_FIELDS)
 SERVICE_SUFFIX = "(?:_(?P<service>" + "|".join(tier for tier in ServiceTier if tier) + "))?"
 _NAME = re.compile(r"(?P<field>\w+?)(?:_above_(?P<amount>\d+)(?P<thousands>k?)_tokens)?" + SERVICE_SUFFIX)
+PICO_PER_USD = 10**12
 _NO_TIER = -1  # every prompt has more tokens than this
 _Tiers = dict[str, dict[int, Decimal]]
 
@@ -67,7 +70,7 @@ class RateTable:
     ordinary rate has no counterpart there (images, audio, 1-hour writes) is not sold at the price of text.
     """
 
-    __slots__ = ("_services", "_units", "bills_other_units")
+    __slots__ = ("_beginnings", "_dearest", "_services", "_units", "bills_other_units")
 
     def __init__(self, rates: Mapping[str, Decimal]) -> None:
         """Raises ValueError for a rate that is negative or not a number."""
@@ -86,6 +89,9 @@ class RateTable:
                 self.bills_other_units = True
         standard = named[ServiceTier.STANDARD]
         self._services = {service: _sorted(_list(service, standard, fields)) for service, fields in named.items()}
+        tiers = (above for fields in named.values() for each in fields.values() for above in each)
+        self._dearest: dict[tuple[tuple[str, ...], int, tuple[ServiceTier, ...]], int | None] = {}
+        self._beginnings = sorted({0} | {above + 1 for above in tiers})  # of the tiers, in prompt tokens
 
     def __bool__(self) -> bool:
         """Whether any rate that a call can be billed at is named; a search alone is no call."""
@@ -120,6 +126,35 @@ class RateTable:
                 yield count, next(filter(None, rates), rates[0]), token_class
             elif unit == "images" or not usage.prompt_tokens:
                 yield count, None, ""
+
+    def dearest_pico(
+        self, classes: tuple[str, ...], most_prompt_tokens: int, services: tuple[ServiceTier, ...]
+    ) -> int | None:
+        """The highest pico-dollars per token, rounded up, at which one of `classes` may be billed in a call of at most
+        so many prompt tokens, served in one of `services`; None if any of them could not be priced."""
+        begin = self._beginnings[bisect_right(self._beginnings, most_prompt_tokens) - 1]
+        asked = (classes, begin, services)
+        if asked not in self._dearest:  # few different ones: classes, tiers and services are
+            rate = self._highest(classes, begin, services)
+            self._dearest[asked] = None if rate is None else ceil(rate * PICO_PER_USD)
+        return self._dearest[asked]
+
+    def _highest(
+        self, classes: tuple[str, ...], most_prompt_tokens: int, services: tuple[ServiceTier, ...]
+    ) -> Decimal | None:
+        found = Decimal(0)
+        for service in services:
+            for prompt_tokens in (begin for begin in self._beginnings if begin <= most_prompt_tokens):
+                for token_class in classes:
+                    rate = self.rate(token_class, prompt_tokens, service)
+                    if rate is None:
+                        return None
+                    found = max(found, rate)
+        return found
+
+    def dearest_unit(self, unit: str) -> Decimal | None:
+        """USD for one of a unit of `Extras`; the highest of the fields that may name it, None if none does."""
+        return max((self._units[name] for name in _UNITS[unit][0] if name in self._units), default=None)
 
     @property
     def bills_tokens(self) -> bool:

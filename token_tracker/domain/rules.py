@@ -118,10 +118,10 @@ class RuleBook(Generic[Rule]):
         """The rules that count the call, each with the member whose counter it is: '' unless the rule is for each."""
         for scope_type in self.types:
             for value in facts.values(scope_type):
-                member_rules = self.by_member.get((scope_type, "" if scope_type == "global" else value), ())
-                for rule in member_rules:
-                    if not rule.model or rule.model in facts.models:
-                        yield rule, ""
+                if value != EACH:  # a call may name itself so; it is no member of a rule that names it
+                    for rule in self.by_member.get((scope_type, value), ()):
+                        if not rule.model or rule.model in facts.models:
+                            yield rule, ""
                 if scope_type != "global":
                     for rule in self.by_member.get((scope_type, EACH), ()):
                         if not rule.model or rule.model in facts.models:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import NamedTuple
 
 from token_tracker.domain.errors import Refusal
@@ -38,7 +38,8 @@ class Asked(NamedTuple):
 
 class Attempts:
     """The attempts of one call. `ask` prepares a target's request (or raises `Refusal`), by the attempt's number;
-    `begin` writes an attempt's open record, by target, number and the fallback's name ('' for the client's own model).
+    `begin` writes an attempt's open record, by target, number and the fallback's name ('' for the client's own model);
+    `hold` asks the gate for another hold, for the attempt of that number.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class Attempts:
         begin: Callable[[Target, int, str], Attempt],
         retry_after_s: float,
         now_s: Callable[[], float] = time.monotonic,
+        hold: Callable[[int], Awaitable[bool]] | None = None,
     ) -> None:
+        self._hold = hold
         self._model, self._steps, self._ask, self._begin = model, steps, ask, begin
         self._retry_after_s, self._now_s = retry_after_s, now_s
         self._number = 0
@@ -68,6 +71,10 @@ class Attempts:
         except (Refusal, StopIteration):
             return None
         return self._wait_s(self._step)
+
+    async def hold_again(self, failed: Failed) -> bool:
+        """Whether there is room for the next attempt beside one that may have been billed."""
+        return not failed.is_ambiguous or self._hold is None or await self._hold(self._number)
 
     def open(self) -> None:
         """Begin the attempt that `another` promised. Raises `JournalUnavailable`: then there is none."""

@@ -14,6 +14,7 @@ from token_tracker.domain.providers import PROVIDERS
 from token_tracker.domain.usage import NO_USAGE, TOKEN_CLASSES, EndReason, Usage, UsageSource
 from token_tracker.proxy.books.records import Awaiting, End, Open, Subject, earlier_id
 from token_tracker.proxy.dialects.base import Dialect, Reading, Request, Uncounted
+from token_tracker.proxy.permits.permit import Permit
 from token_tracker.proxy.subject import NAME_CHARACTERS, clean
 from token_tracker.proxy.upstreams import Target
 
@@ -71,6 +72,7 @@ class Attempt:
     is_booked: bool = False
     latency_ms: float | None = None  # set where the attempt ended before it is booked
     other_model: str = ""  # the name of the fallback that is asked, '' for the client's own model
+    permit: Permit | None = None  # what the gate granted; None where no rule counts the call
     keeper: Keeper | None = None
     is_pending: bool = False  # the provider works on in the background, and tells the usage later
 
@@ -158,10 +160,12 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An attempt after which another may be made. `status`: the upstream's, 0 if it gave none; and its Retry-After."""
+    """An attempt after which another may be made. `status`: the upstream's, 0 if it gave none; and its Retry-After.
+    `is_ambiguous`: it may have been billed."""
 
     status: int = 0
     retry_after_s: float | None = None
+    is_ambiguous: bool = False
 
 
 def sent_id(call_id: str, attempt: int) -> str:
@@ -189,7 +193,16 @@ def uncounted_cost(price: Choice) -> Cost:
 
 
 def open_record(
-    *, call_id: str, attempt: int, now_us: int, endpoint: str, target: Target, request: Request, subject: Subject
+    *,
+    call_id: str,
+    attempt: int,
+    now_us: int,
+    endpoint: str,
+    target: Target,
+    request: Request,
+    subject: Subject,
+    held_nano_usd: int = 0,
+    held_tokens: int = 0,
 ) -> Open:
     """What is known before anything is sent: enough to book a `crash` row if nothing else follows."""
     deployment = target.deployment
@@ -205,4 +218,7 @@ def open_record(
         model=clean(deployment.model, NAME_CHARACTERS),
         provider=deployment.provider[:PROVIDER_CHARACTERS],
         subject=subject,
+        model_group=clean(deployment.name, NAME_CHARACTERS),
+        held_nano_usd=held_nano_usd,
+        held_tokens=held_tokens,
     )

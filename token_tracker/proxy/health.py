@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -46,6 +46,12 @@ class LiteLLMChild:
             return False
 
 
+class SharedStore(Protocol):
+    @property
+    def problem(self) -> str:
+        """Why it is away, '' while it is not."""
+
+
 @dataclass(slots=True)
 class Health:
     """Answers of the health routes. `recorder_problems` gives what the recorder says of itself, in words."""
@@ -54,6 +60,7 @@ class Health:
     keys: Keys
     child: LiteLLMChild
     recorder_problems: Callable[[], list[str]]
+    store: SharedStore | None = None  # that gateways count in together
     stopping: bool = False
     started_at_s: float = field(default_factory=time.monotonic)
 
@@ -77,6 +84,8 @@ class Health:
         if not self.keys.made_at_us:
             blocking.append(_reason("no_snapshot", "the recorder has published no virtual keys yet"))
         notes = [_reason("recorder", problem) for problem in self.recorder_problems()]
+        if self.store is not None and self.store.problem:
+            notes.append(_reason("store", f"REDIS_URL: {self.store.problem}; rules decide by their on_store_error"))
         if (problem := await self.child.problem()) is not None:
             notes.append(_reason("litellm", problem))
         notes += [_reason("switched_off", f"{name}: {why}") for name, why in self.configuration.off]

@@ -16,7 +16,6 @@ from token_tracker.domain.access import KeyPermission
 from token_tracker.domain.errors import (
     Refusal,
     invalid_request,
-    journal_unavailable,
     model_not_allowed,
     not_found,
     permission_required,
@@ -24,7 +23,6 @@ from token_tracker.domain.errors import (
 from token_tracker.proxy.attempts import Asked
 from token_tracker.proxy.auth import authenticate
 from token_tracker.proxy.body import Receive
-from token_tracker.proxy.books.journal import JournalUnavailable
 from token_tracker.proxy.books.publication import KeyRecord
 from token_tracker.proxy.call import Attempt, open_record
 from token_tracker.proxy.dialects import ROUTES
@@ -68,22 +66,24 @@ class Passthrough:
         dialect, request = _reading(scope["method"], rest, body, incoming.content_type, deployment)
         served = _serving(deployment, request)
         target = admission.upstreams.target_at(served, "direct", None, ())
+        subject = subject_of(key, incoming.own, request)
+        why = "" if scope["method"] in _READING else "a path that is passed on unread"
+        permit = await admission.unread_permit(call_id, subject, request, target, why)
         opened = open_record(
             call_id=call_id,
             attempt=1,
-            now_us=time.time_ns() // 1000,
+            now_us=permit.ask.now_us if permit else time.time_ns() // 1000,
             endpoint=endpoint(scope["method"], rest),
             target=target,
             request=request,
-            subject=subject_of(key, incoming.own, request),
+            subject=subject,
+            held_nano_usd=permit.held_nano_usd if permit else 0,
+            held_tokens=permit.held_tokens if permit else 0,
         )
         if not (request.fields or request.form):  # nobody knows which model was asked for, if any
             opened = structs.replace(opened, requested_model="", model="")
-        try:
-            admission.journal.open(opened)
-        except JournalUnavailable:
-            raise journal_unavailable() from None
-        attempt = Attempt(opened, dialect, request, target, admission.prices.choice(target))
+        admission.open(opened, permit)
+        attempt = Attempt(opened, dialect, request, target, admission.prices.choice(target), permit=permit)
         headers = sent_headers(incoming, deployment, body)
         headers = [pair for pair in headers if pair[0] != "accept-encoding"]
         headers.append(("accept-encoding", decodable(incoming.own.get(b"accept-encoding", b"identity"))))

@@ -22,22 +22,30 @@ import uvicorn
 from token_tracker.config import paths
 from token_tracker.config.load import ConfigurationError, load
 from token_tracker.config.logs import write_logs
-from token_tracker.config.values import Address, Configuration, Tls
+from token_tracker.config.values import Address, Configuration, Settings, Tls
 from token_tracker.proxy.admission import Admission
 from token_tracker.proxy.app import Gateway
+from token_tracker.proxy.books.counters_reader import CountersReader
 from token_tracker.proxy.books.journal import Journal
 from token_tracker.proxy.books.object_index import ObjectIndex, index_path
 from token_tracker.proxy.books.snapshot import SnapshotReader
 from token_tracker.proxy.books.status import recorder_problems, status_path
 from token_tracker.proxy.call import CallIds
+from token_tracker.proxy.gate.gate import Gate
+from token_tracker.proxy.gate.memory import MemoryStore
+from token_tracker.proxy.gate.redis import RedisStore, WrongEvictionPolicy
 from token_tracker.proxy.health import Health, LiteLLMChild
 from token_tracker.proxy.ingest import Ingest
 from token_tracker.proxy.lanes.floor import Floor
 from token_tracker.proxy.lanes.sending import MarkingRequest
 from token_tracker.proxy.lanes.translated import TranslatedLane
 from token_tracker.proxy.litellm.evidence import EvidenceServer
+from token_tracker.proxy.models import ModelFacts
 from token_tracker.proxy.objects.calls import ObjectCalls
-from token_tracker.proxy.objects.desk import Desk
+from token_tracker.proxy.objects.desk import Desk as ObjectDesk
+from token_tracker.proxy.permits.desk import Desk
+from token_tracker.proxy.permits.settling import SettlingJournal
+from token_tracker.proxy.permits.upkeep import Upkeep
 from token_tracker.proxy.prices import PriceBook
 from token_tracker.proxy.protocol import GatewayProtocol
 from token_tracker.proxy.upstreams import Upstreams
@@ -46,7 +54,6 @@ log = logging.getLogger("token_tracker.gateway")
 
 EXIT_CONFIGURATION = 2
 EXIT_PORT_IN_USE = 4
-SNAPSHOT_LOOK_S = 0.5
 INTERRUPT_GRACE_S = 3.0  # Ctrl-C: somebody waits at a terminal; SIGTERM: gateway.shutdown_s
 # Below the shortest keep-alive of common servers (uvicorn, node: 5 s): a request on a connection that the upstream is
 # just closing fails after it was sent, and such a call may not be repeated.
@@ -68,7 +75,7 @@ def main() -> int:
         return EXIT_CONFIGURATION
     address = configuration.settings.proxy
     try:
-        listener = listen(address)
+        listener = listen(address, is_shared=configuration.settings.proxy_workers > 1)
     except OSError as error:
         print(
             f"The gateway cannot listen on {address.host}:{address.port}: {error.strerror or error}. "
@@ -82,7 +89,11 @@ def main() -> int:
     gc.freeze()  # what is there now stays: the collector need not look at it again
     gc.set_threshold(20_000, 20, 50)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(serve(configuration, listener))
+        try:
+            runner.run(serve(configuration, listener))
+        except WrongEvictionPolicy as error:
+            print(error, file=sys.stderr)
+            return EXIT_CONFIGURATION
     return 0
 
 
@@ -99,12 +110,15 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-def listen(address: Address) -> socket.socket:
-    """A listening socket. Raises OSError."""
+def listen(address: Address, *, is_shared: bool = False) -> socket.socket:
+    """A listening socket. `is_shared`: other workers listen there as well; only then, as it would hide a second
+    installation on the same port. Raises OSError."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((address.host, address.port))
         listener.listen(2048)
     except OSError:
@@ -166,13 +180,23 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
     settings = configuration.settings
     journal = Journal(paths.journal_dir(settings), paths.node_id(settings), settings.journal_sync_ms)
     snapshot = SnapshotReader(paths.snapshot_path(settings))
-    snapshot.refresh()
     evidence = EvidenceServer(paths.runtime_dir(settings) / f"{journal.incarnation}.sock")
     await evidence.start()
     session = make_session()
-    desk = Desk(journal, ObjectIndex(index_path(settings)))
-    app = build(configuration, journal, snapshot, evidence, session, desk)
-    refreshing = asyncio.create_task(keep_fresh(snapshot))
+    store = make_store(settings, journal.incarnation)
+    gate = Gate(store, journal.incarnation)
+    objects = ObjectDesk(journal, ObjectIndex(index_path(settings)))
+    app = build(configuration, journal, snapshot, evidence, session, objects, gate)
+    counters = CountersReader(paths.counters_path(settings)) if settings.redis_url is None else None
+    upkeep = Upkeep(app.admission.desk, snapshot, counters, paths.journal_dir(settings))
+    upkeep.begin()
+    if isinstance(store, MemoryStore):
+        store.recovered()
+    else:
+        store.on_lost = gate.place_again
+        app.health.store = store
+        await store.start()
+    refreshing = asyncio.create_task(upkeep.run())
     try:
         yield app
     finally:
@@ -181,8 +205,17 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         await asyncio.gather(*app.floor.background, return_exceptions=True)
         await evidence.close()
         await session.close()
-        desk.close()
+        objects.close()
+        await store.settled()
+        await store.close()
         journal.close()
+
+
+def make_store(settings: Settings, incarnation: str) -> MemoryStore | RedisStore:
+    """Where this worker counts: with others in Redis, else alone."""
+    if settings.redis_url is None:
+        return MemoryStore(incarnation)
+    return RedisStore(settings.redis_url.value, incarnation)
 
 
 def make_session() -> aiohttp.ClientSession:
@@ -208,29 +241,32 @@ def build(
     snapshot: SnapshotReader,
     evidence: EvidenceServer,
     session: aiohttp.ClientSession,
-    desk: Desk,
+    objects: ObjectDesk,
+    gate: Gate,
 ) -> Gateway:
     """Wire the rooms together."""
     options = configuration.gateway
     demo_url = os.environ.get("TT_DEMO_URL", "")
     upstreams = Upstreams(configuration.models, options, demo_url, configuration.routing, configuration.off)
+    settling = SettlingJournal(journal, gate, journal.incarnation)
     child_url, child_key = os.environ.get("TT_LITELLM_URL"), os.environ.get("TT_LITELLM_KEY")
     prices = PriceBook(configuration.pricing, snapshot)
     admission = Admission(
         keys=snapshot,
         upstreams=upstreams,
         prices=prices,
-        journal=journal,
+        journal=settling,
         translation=TranslatedLane(child_url, child_key, demo_url) if child_url and child_key else None,
         max_body_bytes=configuration.settings.max_body_bytes,
         silence_s=options.client_stall_s,
+        desk=Desk(gate, prices, ModelFacts()),
     )
-    stored = ObjectCalls(admission, desk)
+    stored = ObjectCalls(admission, objects)
     admission = replace(admission, stored=stored)
     child = LiteLLMChild(session, child_url, configuration.needs_litellm)
     recorder = status_path(configuration.settings)
     health = Health(configuration, snapshot, child, lambda: recorder_problems(recorder, time.time_ns() // 1000))
-    floor = Floor(session, journal, options, evidence)
+    floor = Floor(session, settling, options, evidence)
     settings = configuration.settings
     ingest = Ingest(
         keys=snapshot,
@@ -241,10 +277,3 @@ def build(
         retention_days=settings.retention_days,
     )
     return Gateway(floor, admission, health, CallIds(journal.incarnation), ingest, stored)
-
-
-async def keep_fresh(snapshot: SnapshotReader) -> None:
-    """Look for a newer snapshot twice a second, so that a change made through the API acts within 2 s in all."""
-    while True:
-        await asyncio.sleep(SNAPSHOT_LOOK_S)
-        snapshot.refresh()

@@ -10,6 +10,7 @@ from yarl import URL
 
 from token_tracker.config.values import Deployment, GatewayOptions, ModelTable, Routing
 from token_tracker.domain import pricing
+from token_tracker.domain.bounds import Facts
 from token_tracker.domain.errors import Refusal, model_not_found, model_switched_off
 from token_tracker.domain.providers import PROVIDERS, WireFormat
 from token_tracker.proxy.cooldown import Health
@@ -41,6 +42,7 @@ class Target:
     price: pricing.Choice | None = None
     price_from_us: int = -1
     health: Health | None = None  # None: it never rests
+    facts: Facts | None = None  # remembered by `ModelFacts`
 
     def rests(self, now_s: float) -> bool:
         return self.health is not None and self.health.rests(now_s)

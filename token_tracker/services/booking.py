@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
 
@@ -21,33 +22,49 @@ from token_tracker.database.models import (
 from token_tracker.domain.latency import bucket_of
 from token_tracker.domain.pricing import CostSource
 from token_tracker.domain.usage import ERROR_REASONS, TOKEN_CLASSES
-from token_tracker.services import bulk
+from token_tracker.services import bulk, counters
 
 # One attempt by the column names of `token_usage`, without `booked_at`; `tags` is a sequence of different strings.
 LedgerRow = dict[str, Any]
 
+_MOST = 2**63 - 1
 _LEDGER, _TAGS, _HOURLY = (cast(Table, model.__table__) for model in (TokenUsage, TokenUsageTag, UsageHourly))
 
 
-def book(session: Session, rows: Sequence[LedgerRow], *, at: datetime) -> set[str]:
-    """Write what is not in the ledger yet, in the caller's transaction; the ids of these rows.
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """The ids of the rows that were new, and the budgets' counters that grew by them."""
 
-    Rows whose id is known change nothing at all: neither themselves nor the sums. For speed at most 500 at a time.
+    new: set[str] = field(default_factory=set)
+    counters: counters.Changed = field(default_factory=dict)
+
+
+def book(
+    session: Session, rows: Sequence[LedgerRow], *, at: datetime, rules: counters.CountingRules | None = None
+) -> Booked:
+    """Write what is not in the ledger yet, in the caller's transaction: rows, tags, sums and budgets' counters.
+
+    Rows whose id is known change nothing at all: neither themselves nor the sums. For speed at most 500 at a time, and
+    with the same `rules` each time.
     """
     given: dict[str, LedgerRow] = {}
     for row in rows:
         given.setdefault(row["id"], row)
     if not given:
-        return set()
+        return Booked()
+    rules = rules or counters.CountingRules()
+    counters.lock_shared(session)
+    rules.refresh(session)
     ledger = [row | {"booked_at": at, "tags": _as_json(row["tags"])} for row in given.values()]
     inserted = bulk.claim(session, _LEDGER, ledger)
     new = [row for row in given.values() if row["id"] in inserted]
     tags = [{"tag": tag, "usage_id": row["id"]} for row in new for tag in row["tags"]]
     if tags:
         bulk.insert_missing(session, _TAGS, tags)
-    if new:
-        bulk.add_up(session, _HOURLY, hourly_sums(new), ROLLUP_SUMS)
-    return inserted
+    if not new:
+        return Booked()
+    bulk.add_up(session, _HOURLY, hourly_sums(new), ROLLUP_SUMS)
+    return Booked(inserted, counters.count(session, rules, new, at=at))
 
 
 def hourly_sums(rows: Sequence[LedgerRow]) -> list[dict[str, Any]]:
@@ -68,7 +85,10 @@ def hourly_sums(rows: Sequence[LedgerRow]) -> list[dict[str, Any]]:
         if total is None:
             total = sums[key] = dict.fromkeys(ROLLUP_SUMS, 0)
         _add(total, row)
-    return [dict(zip(ROLLUP_KEYS, key, strict=True)) | sums[key] for key in sorted(sums)]
+    return [
+        dict(zip(ROLLUP_KEYS, key, strict=True)) | {name: min(value, _MOST) for name, value in sums[key].items()}
+        for key in sorted(sums)
+    ]
 
 
 def _add(total: dict[str, Any], row: LedgerRow) -> None:

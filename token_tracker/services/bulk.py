@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Table, bindparam, func, literal_column, select
+from sqlalchemy import BigInteger, Integer, Numeric, Table, bindparam, cast, func, literal_column, select
 from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
@@ -33,8 +33,16 @@ def insert_missing(session: Session, table: Table, rows: Sequence[Row]) -> None:
 def add_up(session: Session, table: Table, rows: Sequence[Row], sums: Sequence[str]) -> None:
     """Insert rows; where the primary key stands already, add the columns `sums` to it. No key may come twice."""
     insert, parameters = _insert(session, table, rows)
-    added = {name: table.c[name] + insert.excluded[name] for name in sums}
-    session.execute(insert.on_conflict_do_update(index_elements=[*table.primary_key.columns], set_=added), parameters)
+    session.execute(_adding(insert, table, tuple(sums), ()), parameters)
+
+
+def add_up_returning(
+    session: Session, table: Table, rows: Sequence[Row], sums: Sequence[str], values: Sequence[str]
+) -> Sequence[Any]:
+    """As `add_up`; the columns `values` become those given. Answers every row as it stands now."""
+    insert, parameters = _insert(session, table, rows)
+    statement = _adding(insert, table, tuple(sums), tuple(values))
+    return session.execute(statement.returning(*table.columns), parameters).all()
 
 
 def replace(session: Session, table: Table, rows: Sequence[Row], values: Sequence[str]) -> None:
@@ -42,6 +50,21 @@ def replace(session: Session, table: Table, rows: Sequence[Row], values: Sequenc
     insert, parameters = _insert(session, table, rows)
     given = {name: insert.excluded[name] for name in values}
     session.execute(insert.on_conflict_do_update(index_elements=[*table.primary_key.columns], set_=given), parameters)
+
+
+def _adding(insert: Any, table: Table, sums: tuple[str, ...], values: tuple[str, ...]) -> Any:
+    added = {name: _sum(table.c[name], insert) for name in sums} | {name: insert.excluded[name] for name in values}
+    return insert.on_conflict_do_update(index_elements=[*table.primary_key.columns], set_=added)
+
+
+def _sum(stands: Any, insert: Any) -> Any:
+    """At most what the column holds: a sum that no longer fits must not stop the books."""
+    most = 2**31 - 1 if isinstance(stands.type, Integer) and not isinstance(stands.type, BigInteger) else 2**63 - 1
+    limit: Any = literal_column(str(most))
+    given = insert.excluded[stands.name]
+    if isinstance(insert, SqliteInsert):
+        return func.min(stands + given, limit)
+    return cast(func.least(cast(stands, Numeric) + given, limit), stands.type)
 
 
 def _insert(session: Session, table: Table, rows: Sequence[Row]) -> tuple[SqliteInsert | PostgresqlInsert, Any]:

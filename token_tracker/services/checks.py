@@ -40,6 +40,12 @@ def texts(field: str, value: object, *, each_at_most: int, at_most: int) -> Prob
     return [problem for entry in value for problem in text(field, entry, at_most=each_at_most)][:1]
 
 
+def whole(field: str, value: object, *, least: int, most: int) -> Problems:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return [(field, "must be a whole number")]
+    return [] if least <= value <= most else [(field, f"must be between {least} and {most}")]
+
+
 def future(field: str, value: object, at: datetime) -> Problems:
     if not isinstance(value, datetime) or value.tzinfo is None:
         return [(field, "must be a time with its zone, like 2026-12-31T00:00:00Z")]

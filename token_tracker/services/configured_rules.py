@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from token_tracker.config.values import BudgetEntry, RateLimitEntry
 from token_tracker.database.models import Budget, BudgetAlert, RateLimit
+from token_tracker.services import counters
 
 SOURCE = "config"
 Rule = TypeVar("Rule", RateLimit, Budget)
@@ -34,6 +35,7 @@ def follow_rate_limits(session: Session, entries: Sequence[RateLimitEntry], at: 
 
 def follow_budgets(session: Session, entries: Sequence[BudgetEntry], at: datetime) -> list[str]:
     """The same for budgets."""
+    counters.lock_exclusive(session)  # a recorder that counts for one that goes would fail on it
     wanted = {_budget_key(entry): entry for entry in entries}
     return list(_follow(session, _budgets(session), wanted, lambda entry: _new_budget(entry, at), _change_budget))
 
@@ -117,7 +119,10 @@ def _new_budget(entry: BudgetEntry, at: datetime) -> Budget:
 
 
 def _change_budget(row: Budget, entry: BudgetEntry) -> None:
-    """A budget that was changed keeps its start: what was spent stays spent."""
+    """A budget that was changed keeps its start: what was spent stays spent. In another zone its windows are others,
+    and are counted anew from the ledger."""
+    if row.timezone != entry.timezone:
+        row.counter_built_at = None
     row.limit_nano_usd, row.enforcement, row.timezone = entry.limit_nano_usd, entry.enforcement, entry.timezone
     wanted = {(a.threshold_percent, a.email, a.slack_webhook, a.webhook) for a in entry.alerts}
     present = {(a.threshold_percent, a.email, a.slack_webhook, a.webhook): a for a in row.alerts}

@@ -23,7 +23,7 @@ AFTER_PREPARATION = frozenset({"recorder", "worker"})  # they need the tables be
 GATEWAY_FIRST_S = 1.5  # so long all others leave the processor to the gateway, if it does not answer before
 PROBE_EVERY_S = 0.1
 ANNOUNCE_WITHIN_S = 30.0
-AT_ONCE = frozenset({"gateway", "demo"})  # a first call needs both
+_AT_ONCE = frozenset({"gateway", "demo"})  # a first call needs both
 
 
 class Supervisor:
@@ -43,7 +43,8 @@ class Supervisor:
         self._made: Outcome | None = None
         self._announced = False
         self._is_database_away = False
-        self._yielding = [name for name in names if name not in AT_ONCE | AFTER_PREPARATION]
+        self._at_once = [name for name in names if kind_of(name) in _AT_ONCE]
+        self._yielding = [name for name in names if name not in {*self._at_once, *AFTER_PREPARATION}]
         self._silent = _probes(configuration, names, environment)  # have not answered yet
         self._started_at_s = time.monotonic()
         self._exit_code: int | None = None
@@ -51,7 +52,7 @@ class Supervisor:
     def run(self) -> int:
         self._signals.install()
         self._preparation.start()
-        for name in AT_ONCE & self._children.keys():
+        for name in self._at_once:
             self._children[name].start(time.monotonic())
         while self._exit_code is None and not self._signals.came:
             self._signals.wait(self._until_next_s(time.monotonic()))
@@ -123,7 +124,7 @@ class Supervisor:
         """Announce as soon as everything answers; after a while say what does not, and announce all the same."""
         self._silent = {name: probe for name, probe in self._silent.items() if not ports.answers(*probe)}
         took_s = now_s - self._started_at_s
-        missing = AT_ONCE & self._silent.keys() if self._is_database_away else self._silent
+        missing = _AT_ONCE & self._silent.keys() if self._is_database_away else self._silent
         complete = not missing and (self._made is not None or self._is_database_away)
         if not complete and took_s < ANNOUNCE_WITHIN_S:
             return
@@ -149,7 +150,12 @@ class Supervisor:
 
 
 def _command(name: str) -> list[str]:
-    return [sys.executable, "-m", "token_tracker.run", name, "--supervised"]
+    return [sys.executable, "-m", "token_tracker.run", kind_of(name), "--supervised"]
+
+
+def kind_of(name: str) -> str:
+    """What a child is: 'gateway' for 'gateway-2'."""
+    return name.partition("-")[0]
 
 
 def _plumbing(configuration: Configuration, names: tuple[str, ...]) -> Mapping[str, str]:

@@ -23,28 +23,28 @@ class Stop:
         self._gateway_until_s = started_at_s + gateway_s
         self._until_s = started_at_s + (_ALL_S if shutdown_s is None else gateway_s + _CUT_S)
         self._children = children
-        self._gateway = children.get("gateway")
+        self._gateways = {name: child for name, child in children.items() if name.startswith("gateway")}
         self._last_told = False
         self.killed: list[str] = []
         for name, child in children.items():
             child.restart_at_s = None
             if name not in _LAST:
-                first = signal.SIGINT if child is self._gateway and shutdown_s is None else signal.SIGTERM
+                first = signal.SIGINT if name in self._gateways and shutdown_s is None else signal.SIGTERM
                 child.send(first)
 
     def hurry(self) -> None:
         """A second Ctrl-C: calls that are still open are cut, and booked as such."""
-        if self._gateway is not None:
-            self._gateway.send(signal.SIGINT)
+        for gateway in self._gateways.values():
+            gateway.send(signal.SIGINT)
 
     def done(self, now_s: float) -> bool:
         """Look at who has ended, tell the next, kill who takes too long; True once all have ended."""
         running = {name: child for name, child in self._children.items() if child.process and child.ended() is None}
         if now_s >= self._until_s:
             self._kill(running)
-        elif "gateway" in running and now_s >= self._gateway_until_s:
-            self._kill({"gateway": running["gateway"]})
-        if (self._gateway is None or self._gateway.process is None) and not self._last_told:
+        elif now_s >= self._gateway_until_s:
+            self._kill({name: child for name, child in running.items() if name in self._gateways})
+        if not self._has_gateways() and not self._last_told:
             self._last_told = True
             for name in _LAST:
                 if name in running:
@@ -52,8 +52,10 @@ class Stop:
         return not any(child.process for child in self._children.values())
 
     def until_next_s(self, now_s: float) -> float:
-        waits_for_gateway = self._gateway is not None and self._gateway.process is not None
-        return max(0.0, (self._gateway_until_s if waits_for_gateway else self._until_s) - now_s)
+        return max(0.0, (self._gateway_until_s if self._has_gateways() else self._until_s) - now_s)
+
+    def _has_gateways(self) -> bool:
+        return any(child.process is not None for child in self._gateways.values())
 
     def _kill(self, children: Mapping[str, Child]) -> None:
         for name, child in children.items():

@@ -13,9 +13,11 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from token_tracker.database.models import ApiKey, PriceRow, Team, User
+from tests.services.budget_rows import a_budget
+from token_tracker.database.models import ApiKey, BudgetTopUp, Freeze, PriceRow, RateLimit, Team, User
 from token_tracker.database.session import make_engine, transaction
-from token_tracker.proxy.books.publication import KeyRecord, Section, Snapshot
+from token_tracker.domain.rules import FreezeRule, RateRule
+from token_tracker.proxy.books.publication import KeyRecord, RulesRecord, Section, Snapshot
 from token_tracker.proxy.books.publisher import Publisher
 from token_tracker.proxy.books.snapshot import SnapshotReader
 
@@ -98,6 +100,50 @@ def test_live_keys_are_published_and_others_are_not(house: Engine, tmp_path: Pat
         hash_of("ending"): KeyRecord("key_ending", "ann", "red", "", ("*",), in_an_hour_us, ()),
     }
     assert reader.made_at_us == int(AT.timestamp()) * 1_000_000
+
+
+def test_a_configuration_waits_for_the_counters_that_it_needs(house: Engine, tmp_path: Path) -> None:
+    publisher = Publisher(house, tmp_path / "snapshot")
+    seen = publisher.current_version()
+    add(house, a_budget("day"))
+    assert publisher.current_version() > seen
+    assert not publisher.publish(AT, seen)
+    assert publisher.publish(AT, publisher.current_version())
+
+
+def test_rules_are_published_with_their_top_ups(house: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "snapshot"
+    publisher, reader = Publisher(house, path), SnapshotReader(path)
+    publisher.publish(AT)
+    reader.refresh()
+    assert reader.rules == RulesRecord()
+    made = {"created_at": AT, "created_by": "ann"}
+    add(house, a_budget("day", limit_tokens=7, counter_built_at=AT))
+    add(
+        house,
+        BudgetTopUp(id="1", budget_id="budget_day", amount_nano_usd=5, until=AT + HOUR, **made),
+        Freeze(id="f", scope_type="team", scope_id="red", model="", reason="leak", **made),
+        RateLimit(
+            id="l",
+            scope_type="global",
+            scope_id="",
+            model="m",
+            unit="tokens",
+            limit=9,
+            period="minute",
+            on_store_error="allow",
+            source="api",
+            created_at=AT,
+        ),
+    )
+    assert publisher.publish(AT)
+    reader.refresh()
+    at_us = int(AT.timestamp()) * 1_000_000
+    (budget,) = reader.rules.budgets
+    assert (budget.id, budget.limit_nano_usd, budget.limit_tokens, budget.is_built) == ("budget_day", 1_000, 7, True)
+    assert budget.top_ups == ((5, at_us + 3_600_000_000, at_us),)
+    assert reader.rules.rates == (RateRule("l", "global", "", "m", "tokens", 9, "minute", "allow"),)
+    assert reader.rules.freezes == (FreezeRule("f", "team", "red", "", "leak"),)
 
 
 def test_the_newest_price_that_already_holds_is_published(house: Engine, tmp_path: Path) -> None:

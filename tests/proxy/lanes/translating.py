@@ -20,6 +20,7 @@ from tests.proxy.litellm.running import Child
 from token_tracker.config import paths
 from token_tracker.config.values import Deployment, Routing
 from token_tracker.domain.usage import TOKEN_CLASSES
+from token_tracker.proxy.books.publication import RulesRecord
 from token_tracker.proxy.books.records import Awaiting, End
 
 
@@ -49,13 +50,16 @@ class Lane:
 
 @contextmanager
 def running_lane(
-    models: Callable[[FakeProvider], dict[str, tuple[Deployment, ...]]], routing: Routing | None = None
+    models: Callable[[FakeProvider], dict[str, tuple[Deployment, ...]]],
+    routing: Routing | None = None,
+    rules: RulesRecord | None = None,
 ) -> Iterator[Lane]:
     """`models`: what the gateway offers, by the provider's address."""
     directory = Path(tempfile.mkdtemp(prefix="tt-"))  # short: Unix sockets live in it
     with FakeProvider() as provider:
         none: Any = None  # no scripted upstream here
-        house = House(directory, none, exact=models(provider), **({"routing": routing} if routing else {}))
+        more: dict[str, Any] = {"routing": routing} if routing else {}
+        house = House(directory, none, exact=models(provider), rules=rules or RulesRecord(), **more)
         with Child(paths.runtime_dir(house.settings)) as child:
             os.environ |= {"TT_LITELLM_URL": child.url, "TT_LITELLM_KEY": CHILD_KEY}
             try:

@@ -1,10 +1,14 @@
 """One module a noun: its routes and what they answer."""
 
 from token_tracker.api.routes import (
+    audit,
     auth,
+    budgets,
+    freezes,
     keys,
     people,
     prices,
+    rate_limits,
     service_tokens,
     single_sign_on,
     system,
@@ -13,5 +17,6 @@ from token_tracker.api.routes import (
 )
 from token_tracker.api.routing import Route
 
-_NOUNS = (system, auth, single_sign_on, usage, unmetered, keys, people, service_tokens, prices)
+_BOOKS, _RULES = (usage, unmetered, prices), (budgets, rate_limits, freezes)
+_NOUNS = (system, auth, single_sign_on, *_BOOKS, *_RULES, keys, people, service_tokens, audit)
 ROUTES: tuple[Route, ...] = tuple(route for noun in _NOUNS for route in noun.ROUTES)

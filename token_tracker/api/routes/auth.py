@@ -46,6 +46,7 @@ def change_password(call: Call, body: PasswordChange) -> None:
     with transaction(call.engine) as session:
         accounts.set_password(session, user_id=call.caller.user, password=body.new_password, field="new_password")
         refresh_tokens.revoke_user(session, user_id=call.caller.user, at=call.at, but_family=call.caller.login)
+        call.record(session, "user.password", call.caller.user)
 
 
 def _checked(call: Call, username: str, password: str) -> User | None:

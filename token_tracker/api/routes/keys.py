@@ -21,10 +21,11 @@ from token_tracker.api.schemas import (
     key_shown,
     new_key_shown,
 )
-from token_tracker.database.models import User
+from token_tracker.database.models import ApiKey, User
 from token_tracker.database.session import reading, transaction
 from token_tracker.domain.access import EVERYTHING, Permission, may_put_on_key
-from token_tracker.services import keys
+from token_tracker.domain.problems import Invalid
+from token_tracker.services import budgets, keys, rate_limits
 
 
 def list_keys(call: Call, query: KeyQuery) -> KeyPage:
@@ -48,7 +49,44 @@ def create(call: Call, body: KeyCreate) -> NewKey:
         _check_reach(call, session, user, body.team)
         _check_permissions(call, body.permissions, [])
         key, text = keys.create(session, user=user, team=body.team, created_by=call.caller.user, at=call.at, **fields)
+        call.record(session, "key.create", key.id, after=key_shown(key))
+        _add_rules(call, session, key, body)
     return new_key_shown(key, text)
+
+
+def _add_rules(call: Call, session: Session, key: ApiKey, body: KeyCreate) -> None:
+    """Raises Invalid, by the names that the fields have here; then there is no key either."""
+    try:
+        if (wanted := body.budget) is not None:
+            budgets.save(
+                session,
+                scope_type="key",
+                scope_id=key.id,
+                name=f"Budget of {key.name}"[:200],
+                period=wanted.period,
+                timezone=wanted.timezone,
+                limit_usd=wanted.limit_usd,
+                limit_tokens=wanted.limit_tokens,
+                enforcement=wanted.enforcement,
+                actor=call.actor,
+                at=call.at,
+            )
+    except Invalid as error:
+        raise Invalid([(f"budget.{field}", message) for field, message in error.problems]) from None
+    for index, limit in enumerate(body.rate_limits):
+        try:
+            rate_limits.save(
+                session,
+                scope_type="key",
+                scope_id=key.id,
+                unit=limit.unit,
+                limit=limit.limit,
+                period=limit.period,
+                actor=call.actor,
+                at=call.at,
+            )
+        except Invalid as error:
+            raise Invalid([(f"rate_limits[{index}].{field}", said) for field, said in error.problems]) from None
 
 
 def show(call: Call, key_id: str) -> Key:
@@ -62,9 +100,12 @@ def change(call: Call, key_id: str, body: KeyChange) -> Key:
         changes["agent"] = changes["agent"] or ""
     with transaction(call.engine) as session:
         known = keys.get(session, key_id=key_id, scope=call.scope)
-        call.expect(key_shown(known))
+        before = key_shown(known)
+        call.expect(before)
         _check_permissions(call, changes.get("permissions", []), known.permissions)
-        return key_shown(keys.update(session, key_id=key_id, at=call.at, scope=call.scope, **changes))
+        after = key_shown(keys.update(session, key_id=key_id, at=call.at, scope=call.scope, **changes))
+        call.record(session, "key.update", key_id, before=before, after=after)
+        return after
 
 
 def rotate(call: Call, key_id: str, body: KeyRotate) -> NewKey:
@@ -77,12 +118,15 @@ def rotate(call: Call, key_id: str, body: KeyRotate) -> NewKey:
             at=call.at,
             scope=call.scope,
         )
+        call.record(session, "key.rotate", key_id, after=key_shown(key))
     return new_key_shown(key, text)
 
 
 def revoke(call: Call, key_id: str) -> None:
     with transaction(call.engine) as session:
-        keys.revoke(session, key_id=key_id, at=call.at, scope=call.scope)
+        before = key_shown(keys.get(session, key_id=key_id, scope=call.scope))
+        after = key_shown(keys.revoke(session, key_id=key_id, at=call.at, scope=call.scope))
+        call.record(session, "key.revoke", key_id, before=before, after=after)
 
 
 def _check_reach(call: Call, session: Session, user: str, team: str | None) -> None:

@@ -47,6 +47,7 @@ def create_user(call: Call, body: UserCreate) -> UserShown:
         except Invalid as error:
             named = [("username" if field == "name" else field, message) for field, message in error.problems]
             raise Invalid(named) from None
+        call.record(session, "user.create", user.id, after=user_shown(user))
         return user_shown(user)
 
 
@@ -58,10 +59,14 @@ def show_user(call: Call, user_id: str) -> UserShown:
 def change_user(call: Call, user_id: str, body: UserChange) -> UserShown:
     changes = given(body)
     with transaction(call.engine) as session:
-        call.expect(user_shown(accounts.get_user(session, user_id=user_id, scope=call.scope)))
+        before = user_shown(accounts.get_user(session, user_id=user_id, scope=call.scope))
+        call.expect(before)
         user = accounts.change_user(session, user_id=user_id, scope=call.scope, at=call.at, **changes)
         if changes.get("disabled") or "password" in changes:
             refresh_tokens.revoke_user(session, user_id=user_id, at=call.at)
+        call.record(session, "user.update", user_id, before=before, after=user_shown(user))
+        if "password" in changes:
+            call.record(session, "user.password", user_id)
         return user_shown(user)
 
 
@@ -78,7 +83,9 @@ def list_teams(call: Call, query: PageQuery) -> TeamPage:
 def create_team(call: Call, body: TeamCreate) -> TeamShown:
     team_id = body.id or _NOT_IN_IDS.sub("-", body.name.lower()).strip("-")[:64]
     with transaction(call.engine) as session:
-        return team_shown(accounts.create_team(session, team_id=team_id, name=body.name, at=call.at))
+        team = team_shown(accounts.create_team(session, team_id=team_id, name=body.name, at=call.at))
+        call.record(session, "team.create", team.id, after=team)
+        return team
 
 
 def show_team(call: Call, team_id: str) -> TeamDetail:
@@ -90,13 +97,18 @@ def show_team(call: Call, team_id: str) -> TeamDetail:
 
 def change_team(call: Call, team_id: str, body: TeamChange) -> TeamDetail:
     with transaction(call.engine) as session:
-        call.expect(_detail(session, accounts.get_team(session, team_id=team_id)))
-        return _detail(session, accounts.change_team(session, team_id=team_id, name=body.name))
+        before = _detail(session, accounts.get_team(session, team_id=team_id))
+        call.expect(before)
+        after = _detail(session, accounts.change_team(session, team_id=team_id, name=body.name))
+        call.record(session, "team.update", team_id, before=before, after=after)
+        return after
 
 
 def delete_team(call: Call, team_id: str) -> None:
     with transaction(call.engine) as session:
+        before = team_shown(accounts.get_team(session, team_id=team_id))
         accounts.delete_team(session, team_id=team_id)
+        call.record(session, "team.delete", team_id, before=before)
 
 
 def _detail(session: Session, team: Team) -> TeamDetail:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flask import request
+from msgspec.structs import replace
 
 from token_tracker.api.errors import ApiError
 from token_tracker.api.price_schemas import (
@@ -39,6 +40,7 @@ def list_prices(call: Call, query: PriceQuery) -> PricePage:
 def create(call: Call, body: PriceOverride) -> PriceShown:
     with transaction(call.engine) as session:
         row = price_list.override(session, name=body.name, rates=body.rates, valid_from=body.valid_from, at=call.at)
+        call.record(session, "price.override", row.name, after=price_shown(row))
         return price_shown(row)
 
 
@@ -47,7 +49,8 @@ def end(call: Call, price_id: str) -> None:
     if not number:
         raise NotFound("price override", price_id)
     with transaction(call.engine) as session:
-        price_list.end_override(session, price_id=number, at=call.at)
+        row = price_list.end_override(session, price_id=number, at=call.at)
+        call.record(session, "price.end_override", row.name, after=price_shown(row))
 
 
 def import_file(call: Call, query: ImportQuery) -> PriceImport:
@@ -58,7 +61,9 @@ def import_file(call: Call, query: ImportQuery) -> PriceImport:
         with reading(call.engine) as session:
             return import_shown(prices.preview(session, rates), dry_run=True)
     with transaction(call.engine) as session:
-        return import_shown(prices.import_rates(session, rates, at=call.at), dry_run=False)
+        shown = import_shown(prices.import_rates(session, rates, at=call.at), dry_run=False)
+        call.record(session, "price.import", "file", after=replace(shown, changes=[]))
+        return shown
 
 
 def list_unpriced(call: Call, query: RollupQuery) -> UnpricedList:

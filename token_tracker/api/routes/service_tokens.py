@@ -31,12 +31,15 @@ def create(call: Call, body: ServiceTokenCreate) -> NewServiceToken:
         token, text = service_tokens.create(
             session, user=user, name=body.name, permissions=body.permissions, expires_at=body.expires_at, at=call.at
         )
+        call.record(session, "service_token.create", token.id, after=service_token_shown(token))
         return new_service_token_shown(token, text)
 
 
 def revoke(call: Call, token_id: str) -> None:
     with transaction(call.engine) as session:
-        service_tokens.revoke(session, token_id=token_id, at=call.at, scope=call.scope)
+        token = service_tokens.revoke(session, token_id=token_id, at=call.at, scope=call.scope)
+        if token.revoked_at == call.at:
+            call.record(session, "service_token.revoke", token_id, after=service_token_shown(token))
 
 
 MANAGE = Permission.TOKENS_MANAGE

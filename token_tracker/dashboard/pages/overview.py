@@ -10,8 +10,8 @@ from dash import Dash, Input, Output, State, dcc, html, no_update
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from token_tracker.dashboard import figures
-from token_tracker.dashboard.data import DEFAULT_RANGE, NewestCall, Overview, Selection, load_overview
+from token_tracker.dashboard import budgets, figures
+from token_tracker.dashboard.data import DEFAULT_RANGE, NewestCall, Overview, Selection, load_overview, zone_or_utc
 from token_tracker.dashboard.ranges import RANGES
 from token_tracker.dashboard.sessions import csrf_token, current_viewer
 from token_tracker.database.session import reading
@@ -37,6 +37,7 @@ def layout(who: str) -> html.Div:
                     _filters(),
                     html.P("Loading …", id="state", className="state", role="status"),
                     html.Div(id="cards", className="cards"),
+                    html.Div(id="budgets"),
                     html.Div([_panel(name) for name in GRAPHS], className="panels"),
                     html.Section(
                         [html.H2("Newest calls"), html.Div(id="newest", className="scroll")], className="panel"
@@ -180,6 +181,7 @@ def register(app: Dash, engine: Engine) -> None:
         Output("state", "children"),
         Output("state", "className"),
         Output("cards", "children"),
+        Output("budgets", "children"),
         *(Output(f"graph-{name}", "figure") for name in GRAPHS),
         Output("newest", "children"),
         *(Output(f"filter-{name}", "options") for name in FILTERS),
@@ -191,29 +193,32 @@ def register(app: Dash, engine: Engine) -> None:
     )
     def refresh(_tick: object, zone: object, range_name: object, *chosen: object) -> tuple[Any, ...]:
         if zone is None:  # the browser has not told its zone yet; it does at once
-            return (no_update,) * (3 + len(GRAPHS) + 1 + len(FILTERS))
+            return (no_update,) * (4 + len(GRAPHS) + 1 + len(FILTERS))
         selection = Selection.from_browser(range_name, zone, *chosen[: len(FILTERS)])
         try:
             viewer = current_viewer(engine)
             if viewer is None:
                 return _only_state("Your session has ended. Reload the page to log in again.")
             with reading(engine) as database:
-                overview = load_overview(database, viewer, selection, at=datetime.now(UTC))
+                at, zone = datetime.now(UTC), zone_or_utc(selection.zone)
+                overview = load_overview(database, viewer, selection, at=at)
+                bars = budgets.load_bars(database, viewer, zone=zone, at=at)
         except SQLAlchemyError:
             return _only_state(AWAY)
-        return _drawn(overview)
+        return _drawn(overview, budgets.panel(*bars))
 
 
 def _only_state(message: str) -> tuple[Any, ...]:
-    return (message, "state bad", *(no_update,) * (1 + len(GRAPHS) + 1 + len(FILTERS)))
+    return (message, "state bad", *(no_update,) * (2 + len(GRAPHS) + 1 + len(FILTERS)))
 
 
-def _drawn(overview: Overview) -> tuple[Any, ...]:
+def _drawn(overview: Overview, budget_panel: list[html.Section]) -> tuple[Any, ...]:
     times = overview.times
     return (
         f"{overview.range_text} · updated {overview.updated_text}",
         "state",
         cards(overview),
+        budget_panel,
         figures.spend_over_time(overview.points, overview.models, times),
         figures.spend_by_model(overview.models),
         figures.tokens_over_time(overview.points, times),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import Engine
 
 from token_tracker.database.session import reading, transaction
+from token_tracker.proxy.books.counters_board import CounterBoard
 from token_tracker.proxy.books.object_books import ObjectBooks, object_row
+from token_tracker.proxy.books.records import End, Open
 from token_tracker.proxy.books.rows import ledger_row
 from token_tracker.proxy.books.tails import Batch, Tails
 from token_tracker.services import journal_offsets
 from token_tracker.services.booking import book
+from token_tracker.services.counters import CountingRules
 from token_tracker.services.objects import book_objects
 from token_tracker.services.outage import Attempts, Outage
 
@@ -21,14 +25,25 @@ LOOK_S = 0.05
 
 
 class Bookkeeper:
-    """Books one journal directory, batch by batch. For one thread; `wait_s` is how long to pause after a `step`."""
+    """Books one journal directory, batch by batch. For one thread; `wait_s` is how long to pause after a `step`.
+
+    `board` is told of budgets' counters, in the step that commits them.
+    """
 
     def __init__(
-        self, engine: Engine, journal: Path, outage: Outage, node: str = "", objects: ObjectBooks | None = None
+        self,
+        engine: Engine,
+        journal: Path,
+        outage: Outage,
+        node: str = "",
+        objects: ObjectBooks | None = None,
+        board: CounterBoard | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.last_commit_us = 0
         self._engine, self._journal, self._node, self._objects = engine, journal, node, objects
         self._attempts = Attempts(outage, "booking")
+        self._board, self._rules, self._clock = board, CountingRules(), clock
         self._offsets: dict[str, int] = {}
         self._tails = Tails(journal, self._offsets)
         self._has_offsets = False
@@ -43,12 +58,18 @@ class Bookkeeper:
         """Book the next batch; True if there was one and it is committed. Without a database nothing is lost: the
         same batch is tried again."""
         self._tails.look()
+        if self._board is not None:
+            self._board.follow(self._tails.incarnations, has_dead=self._tails.has_dead)
         with self._attempts:
             return self._book_next()
         return False
 
     def unbooked_bytes(self) -> int:
         return self._tails.unbooked_bytes()
+
+    def open_records(self) -> dict[str, list[Open | End]]:
+        """By node of this directory, what began and did not end."""
+        return {node: [] for node in self._nodes()} | self._tails.open_records()
 
     def close(self) -> None:
         self._tails.close()
@@ -73,14 +94,19 @@ class Bookkeeper:
         self._has_offsets = True
 
     def _commit(self, batch: Batch) -> None:
-        at = datetime.now(UTC)
+        at = self._clock()
         if batch.size or batch.offsets or self._removed:
             with transaction(self._engine) as session:
-                book(session, [ledger_row(end) for end in batch.ends], at=at)
+                booked = book(session, [ledger_row(end) for end in batch.ends], at=at, rules=self._rules)
                 book_objects(session, [object_row(stored, self._node) for stored in batch.stored], at=at)
                 journal_offsets.save(session, batch.offsets, at=at)
                 journal_offsets.forget(session, self._removed)
+            if self._board is not None:
+                self._board.take(booked.counters, batch.offsets)
             self.last_commit_us = int(at.timestamp() * 1_000_000)
             if self._objects is not None:
                 self._objects.booked(batch.stored)
         self._removed = self._tails.booked()
+
+    def _nodes(self) -> list[str]:
+        return [entry.name for entry in self._journal.iterdir() if entry.is_dir()] if self._journal.is_dir() else []

@@ -69,9 +69,10 @@ class Journal:
             self._reserved[record.call_id, record.attempt] = promised
             self._owed_bytes += promised
 
-    def end(self, record: End) -> None:
-        """Keep the row of a call; for an open one there is room on the fullest disk."""
-        self._close_attempt(record, record.opened, ends_left=0)
+    def end(self, record: End) -> tuple[int, int]:
+        """Keep the row of a call; for an open one there is room on the fullest disk. Gives the number of the segment
+        and the offset behind the record in it, as the books count."""
+        return self._close_attempt(record, record.opened, ends_left=0)
 
     def book(self, record: End) -> None:
         """Keep the row of something that was never open here. Raises JournalUnavailable: then it is not kept."""
@@ -105,7 +106,7 @@ class Journal:
         self._thread.join()
         self._sync()
 
-    def _close_attempt(self, record: Record, opened: Open, *, ends_left: int) -> None:
+    def _close_attempt(self, record: Record, opened: Open, *, ends_left: int) -> tuple[int, int]:
         attempt = opened.call_id, opened.attempt  # not its id, which changes if another attempt follows
         with self._lock:
             framing.encode_into(record, self._buffer)
@@ -120,6 +121,7 @@ class Journal:
             self._owed_bytes += keep - promised
             if keep:
                 self._reserved[attempt] = keep
+            return segment.name.number, segment.position
 
     def _append(self, segment: WrittenSegment) -> None:
         try:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
+from token_tracker.domain.rules import BudgetRule, FreezeRule, RateRule
+
 
 class Section(msgspec.Struct, frozen=True, array_like=True):
     digest: str
@@ -14,7 +16,7 @@ class Section(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, array_like=True):
-    """`version`: config_version it was made from; `made_at_us`: when. Sections: 'keys', 'prices'."""
+    """`version`: config_version it was made from; `made_at_us`: when. Sections: 'keys', 'prices', 'rules'."""
 
     version: int
     made_at_us: int
@@ -43,3 +45,11 @@ class PriceRecord(msgspec.Struct, frozen=True, array_like=True):
 
     version: str
     rates: dict[str, str]
+
+
+class RulesRecord(msgspec.Struct, frozen=True):
+    """Section 'rules': all budgets, rate limits and freezes."""
+
+    budgets: tuple[BudgetRule, ...] = ()
+    rates: tuple[RateRule, ...] = ()
+    freezes: tuple[FreezeRule, ...] = ()

@@ -15,36 +15,52 @@ from sqlalchemy.orm import Session
 
 from token_tracker.database.models import ApiKey, ConfigVersion, PriceRow, User
 from token_tracker.database.session import reading
-from token_tracker.proxy.books.publication import KeyRecord, PriceRecord, Section, Snapshot
+from token_tracker.proxy.books.publication import KeyRecord, PriceRecord, RulesRecord, Section, Snapshot
+from token_tracker.services import rule_rows
 
 SOURCES = ("override", "file")
 _encoder = msgspec.msgpack.Encoder()  # order as selected: keys and prices come in the order of their ids
 
 
 class Publisher:
-    """One snapshot file. `publish` is to be called often: without a change it asks the database one small question."""
+    """One snapshot file. `publish` is to be called often: without a change it asks the database one small question.
+
+    `version`: the configuration that was published last; None before the first.
+    """
 
     def __init__(self, engine: Engine, path: Path) -> None:
         self._engine, self._path = engine, path
-        self._version: int | None = None
+        self.version: int | None = None
         self._due: datetime | None = None  # when a price that stands in the database begins to hold
         self._prices: Section | None = None
         self._price_rows: tuple[int, int] | None = None
 
-    def publish(self, at: datetime) -> bool:
-        """Write the snapshot if there is something new; True if it was written.
+    def current_version(self) -> int:
+        """Of the configuration that stands now."""
+        with reading(self._engine) as session:
+            return session.scalar(select(ConfigVersion.version)) or 0
+
+    def publish(self, at: datetime, at_most: int | None = None) -> bool:
+        """Write the snapshot if there is something new; True if it was written. A configuration beyond the version
+        `at_most` waits.
 
         Raises SQLAlchemyError or OSError; the file stays as it was, and the next call tries again.
         """
         with reading(self._engine) as session:
             version = session.scalar(select(ConfigVersion.version)) or 0
-            is_due = self._due is not None and self._due <= at
-            if version == self._version and not is_due and self._path.exists():
+            if at_most is not None and version > at_most:
                 return False
-            sections = {"keys": _keys_section(session, at), "prices": self._prices_section(session, at, is_due)}
+            is_due = self._due is not None and self._due <= at
+            if version == self.version and not is_due and self._path.exists():
+                return False
+            sections = {
+                "keys": _keys_section(session, at),
+                "prices": self._prices_section(session, at, is_due),
+                "rules": _rules_section(session),
+            }
         snapshot = Snapshot(version, int(at.timestamp() * 1_000_000), sections)
         _replace(self._path, _encoder.encode(snapshot))
-        self._version = version
+        self.version = version
         return True
 
     def _prices_section(self, session: Session, at: datetime, is_due: bool) -> Section:
@@ -60,6 +76,11 @@ class Publisher:
 
 def _keys_section(session: Session, at: datetime) -> Section:
     return _section(dict(_live_keys(session, at)))
+
+
+def _rules_section(session: Session) -> Section:
+    rules = rule_rows.load(session)
+    return _section(RulesRecord(rules.budgets, rules.rates, rules.freezes))
 
 
 def _live_keys(session: Session, at: datetime) -> Iterator[tuple[bytes, KeyRecord]]:

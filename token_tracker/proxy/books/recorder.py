@@ -20,17 +20,23 @@ from token_tracker.config.logs import write_logs
 from token_tracker.config.values import Settings
 from token_tracker.database.session import DatabaseUrlError, make_engine
 from token_tracker.proxy.books.bookkeeper import Bookkeeper
+from token_tracker.proxy.books.counter_keeper import CounterKeeper
+from token_tracker.proxy.books.counters_board import CounterBoard
+from token_tracker.proxy.books.holds import HoldsTeller
 from token_tracker.proxy.books.object_books import ObjectBooks
 from token_tracker.proxy.books.object_index import ObjectIndex, index_path
 from token_tracker.proxy.books.publisher import Publisher
 from token_tracker.proxy.books.segments import remove_leftovers
 from token_tracker.proxy.books.status import RecorderStatus, status_path, write_recorder_status
+from token_tracker.proxy.books.store_teller import StoreTeller
+from token_tracker.proxy.gate.redis_books import RedisBooks
 from token_tracker.services.outage import Attempts, Outage
 
 log = logging.getLogger("token_tracker.recorder")
 
 EXIT_CONFIGURATION = 2
 PUBLISH_S = 0.5
+LOAD_S = 60.0
 STATUS_S = 1.0
 DRAIN_S = 2.0
 STAND_BY_S = 0.5
@@ -39,13 +45,22 @@ STATEMENT_TIMEOUT_MS = 10_000
 
 
 class Recorder:
-    """Books in the calling thread and publishes in another, so that neither waits for the other's database work."""
+    """Books in the calling thread, publishes in another and checks counters in a third, so that none waits for the
+    others' database work."""
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    def __init__(self, engine: Engine, settings: Settings, redis_url: str = "") -> None:
+        """`redis_url`: of the store that gateways share; '' for none."""
         self._outage = Outage("calls go on and are kept in the journal")
-        node = paths.node_id(settings)
+        journal, node = paths.journal_dir(settings), paths.node_id(settings)
         self._objects = ObjectBooks(engine, ObjectIndex(index_path(settings)), node)
-        self._bookkeeper = Bookkeeper(engine, paths.journal_dir(settings), self._outage, node, self._objects)
+        self._board = CounterBoard(engine, journal, paths.counters_path(settings))
+        self._bookkeeper = Bookkeeper(engine, journal, self._outage, node, self._objects, self._board)
+        self._holds = HoldsTeller(engine)
+        self._telling = Attempts(self._outage, "telling of holds")
+        self._keeper = CounterKeeper(engine, self._outage, node)
+        self._teller = StoreTeller(self._board, RedisBooks(redis_url)) if redis_url else None
+        self._loaded_version: int | None = None
+        self._load_due_s = 0.0
         self._publisher = Publisher(engine, paths.snapshot_path(settings))
         self._status_path = status_path(settings)
         self._status_due_s = 0.0
@@ -56,10 +71,16 @@ class Recorder:
     def run(self, stop: threading.Event) -> None:
         """Until `stop`; then what lies in the journal is booked, as far as that takes no longer than 2 s."""
         publishing = threading.Thread(target=self._publish, args=(stop,), name="publisher", daemon=True)
-        publishing.start()
+        counting = threading.Thread(target=self._keeper.run, args=(stop,), name="counters", daemon=True)
+        threads = [publishing, counting]
+        if self._teller is not None:
+            threads.append(threading.Thread(target=self._teller.run, args=(stop,), name="store", daemon=True))
+        for thread in threads:
+            thread.start()
         while not stop.is_set():
             if not self._bookkeeper.step():
                 stop.wait(self._bookkeeper.wait_s)
+            self._tell_holds()
             self._report()
         give_up_s = time.monotonic() + DRAIN_S
         while self._bookkeeper.step() and time.monotonic() < give_up_s:
@@ -67,7 +88,13 @@ class Recorder:
         self._status_due_s = 0.0
         self._report()
         self._bookkeeper.close()
-        publishing.join(timeout=DRAIN_S)
+        for thread in threads:
+            thread.join(timeout=DRAIN_S)
+
+    def _tell_holds(self) -> None:
+        if self._holds.is_due() and not self._outage.problem:
+            with self._telling:
+                self._holds.tell(self._bookkeeper.open_records(), datetime.now(UTC))
 
     def _publish(self, stop: threading.Event) -> None:
         attempts = Attempts(self._outage, "publishing")
@@ -78,14 +105,24 @@ class Recorder:
             stop.wait(attempts.wait_s or PUBLISH_S)
 
     def _publish_once(self) -> None:
+        """Counters before the rules that need them: what a rule says is ready must be there when the rule comes."""
+        at = datetime.now(UTC)
         try:
-            self._publisher.publish(datetime.now(UTC))
+            self._load_counters(at)
+            self._board.publish(at)
+            self._publisher.publish(at, self._loaded_version)
         except OSError as error:
             if not self._file_problem:
                 log.error("the snapshot cannot be written, gateways keep the last one: %s", error)
             self._file_problem = f"the snapshot cannot be written: {error}"
         else:
             self._file_problem = ""
+
+    def _load_counters(self, at: datetime) -> None:
+        """What others changed is seen by the configuration's version; what came without it, within a minute."""
+        now_s = time.monotonic()
+        if self._publisher.current_version() != self._loaded_version or now_s >= self._load_due_s:
+            self._loaded_version, self._load_due_s = self._board.load(at), now_s + LOAD_S
 
     def _report(self) -> None:
         """Write the status file: every second, and at once when the problem changed."""
@@ -101,6 +138,7 @@ class Recorder:
             backlog_bytes=self._bookkeeper.unbooked_bytes(),
             is_database_ok=not self._outage.problem,
             problem=problem,
+            counters=self._keeper.figures,
         )
         try:
             write_recorder_status(self._status_path, status)
@@ -159,7 +197,8 @@ def main() -> int:
     if (lock := stand_by(settings, stop)) is not None:
         remove_leftovers(paths.journal_dir(settings))
         log.info("booking %s", paths.journal_dir(settings))
-        Recorder(engine, settings).run(stop)
+        store = settings.redis_url
+        Recorder(engine, settings, store.value if store else "").run(stop)
         os.close(lock)
     engine.dispose()
     log.info("stopped")

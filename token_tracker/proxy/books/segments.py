@@ -39,6 +39,13 @@ class SegmentName:
         return journal / str(self)
 
 
+def parse_segment(text: str) -> SegmentName | None:
+    """The name of a segment from its text; None for any other text."""
+    node, _, name = text.rpartition("/")
+    match = _NAME.fullmatch(name)
+    return SegmentName(node, match[1], int(match[2])) if match and node else None
+
+
 def list_segments(journal: Path) -> list[SegmentName]:
     """All segments of all nodes, in order; none where there is no journal yet. Only files: opening a pipe of such a
     name would wait for ever."""

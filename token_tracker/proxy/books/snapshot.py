@@ -1,4 +1,4 @@
-"""The gateway's view of the database: virtual keys and prices from the snapshot, decoded only where they changed."""
+"""The gateway's view of the database: keys, prices and rules from the snapshot, decoded only where they changed."""
 
 from __future__ import annotations
 
@@ -7,26 +7,28 @@ from pathlib import Path
 
 import msgspec
 
-from token_tracker.proxy.books.publication import KeyRecord, PriceRecord, Section, Snapshot
+from token_tracker.proxy.books.publication import KeyRecord, PriceRecord, RulesRecord, Section, Snapshot
 
 log = logging.getLogger("token_tracker.gateway")
 
 _snapshots = msgspec.msgpack.Decoder(Snapshot)
 _keys = msgspec.msgpack.Decoder(dict[bytes, KeyRecord])
 _prices = msgspec.msgpack.Decoder(dict[str, dict[str, msgspec.Raw]])
+_rules = msgspec.msgpack.Decoder(RulesRecord)
 _price = msgspec.msgpack.Decoder(PriceRecord)
 
 
 class SnapshotReader:
     """The last snapshot that could be read. `version` and `made_at_us` are 0 while there was none.
 
-    `keys` is replaced as a whole, never changed: who holds it sees one state.
+    `keys` and `rules` are replaced as a whole, never changed: who holds one sees one state.
     """
 
     def __init__(self, path: Path) -> None:
         self.version = 0
         self.made_at_us = 0
         self.keys: dict[bytes, KeyRecord] = {}
+        self.rules = RulesRecord()
         self._path = path
         self._seen: tuple[int, int, int] | None = None
         self._digests: dict[str, str] = {}
@@ -67,12 +69,16 @@ class SnapshotReader:
         """All sections are decoded before one is taken over."""
         keys = self._changed(snapshot, "keys")
         prices = self._changed(snapshot, "prices")
+        rules = self._changed(snapshot, "rules")
+        new_rules = _rules.decode(rules.body) if rules else None
         new_keys = _keys.decode(keys.body) if keys else None
         new_prices = _prices.decode(prices.body) if prices else None
         if new_keys is not None:
             self.keys = new_keys
         if new_prices is not None:
             self._raw_prices, self._prices = new_prices, {}
+        if new_rules is not None:
+            self.rules = new_rules
         self._digests = {name: section.digest for name, section in snapshot.sections.items()}
         self.version, self.made_at_us = snapshot.version, snapshot.made_at_us
 

@@ -13,6 +13,18 @@ from token_tracker.config.values import Settings
 STALE_S = 5  # it reports every second; a full disk, too, shows only by its silence
 
 
+class CounterFigures(msgspec.Struct, frozen=True):
+    """Of budgets' counters, since the recorder's start. `drift_…`: how far off they were in all before they were
+    healed; `drifts`: how often. `checked_at_us`: when one was last compared with the ledger. `building`: budgets that
+    cannot be used yet."""
+
+    building: int = 0
+    checked_at_us: int = 0
+    drifts: int = 0
+    drift_nano_usd: int = 0
+    drift_tokens: int = 0
+
+
 class RecorderStatus(msgspec.Struct, frozen=True):
     """Times in Unix microseconds; 0: never. `backlog_bytes` of the journal are not in the ledger yet."""
 
@@ -22,6 +34,7 @@ class RecorderStatus(msgspec.Struct, frozen=True):
     backlog_bytes: int
     is_database_ok: bool
     problem: str  # what is wrong, in words; '' if nothing
+    counters: CounterFigures = CounterFigures()
 
 
 _encoder = msgspec.json.Encoder()

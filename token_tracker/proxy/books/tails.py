@@ -55,6 +55,15 @@ class Tail:
     def newest(self) -> SegmentName:
         return self._readers[-1].name
 
+    @property
+    def is_unreadable(self) -> bool:
+        return any(reader.is_unreadable for reader in self._readers)
+
+    @property
+    def open_records(self) -> list[Open | End]:
+        """What began and did not end, as far as the journal was read; an `End` waits for its usage."""
+        return [known for _, known in self._open.values()]
+
     def extend(self, names: Iterable[SegmentName]) -> None:
         """Follow segments that came since the last time."""
         known = self.newest.number if self._readers else -1
@@ -200,6 +209,22 @@ class Tails:
                 del self._tails[life]
                 self._order.remove(life)
         return removed
+
+    @property
+    def incarnations(self) -> list[str]:
+        return [incarnation for _, incarnation in self._tails]
+
+    @property
+    def has_dead(self) -> bool:
+        """Whether a dead worker left something that will yet be booked: not what nobody can read."""
+        return any(tail.is_dead and not tail.is_unreadable for tail in self._tails.values())
+
+    def open_records(self) -> dict[str, list[Open | End]]:
+        """By node, what began and did not end; a node of this directory without such is named, too."""
+        found: dict[str, list[Open | End]] = {}
+        for (node, _), tail in self._tails.items():
+            found.setdefault(node, []).extend(tail.open_records)
+        return found
 
     def unbooked_bytes(self) -> int:
         """How much of the journal is not in the ledger yet."""

@@ -52,6 +52,7 @@ class Request:
     original: bytes = b""  # what is sent if nothing is edited
     form: Form | None = None
     characters: int = 0  # of a text to be spoken: what many such models bill
+    is_bounded: bool = False  # its output maximum is what the gate holds: nothing may raise it any more
 
 
 @dataclass(slots=True)
@@ -88,6 +89,13 @@ class StreamObserver(Protocol):
     that the gateway itself asked for. An event is held back only while it could still be the end or that chunk."""
 
     reading: Reading
+
+    @property
+    def is_between_events(self) -> bool:
+        """Nothing of an event is out, or held back, whose end is still to come."""
+
+    def ending(self, model: str) -> bytes:
+        """Events that end the stream here as if its output maximum were reached; b'' where the dialect has none."""
 
     def feed(self, chunk: bytes) -> Cut: ...
 

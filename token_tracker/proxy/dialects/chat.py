@@ -57,7 +57,7 @@ class Chat:
         return reading
 
     def observer(self, request: Request) -> ChatObserver:
-        return ChatObserver(request.wants_usage)
+        return ChatObserver(request.wants_usage, is_chat=self.wire is WireFormat.CHAT)
 
     def estimate_input_tokens(self, request: Request) -> int:
         return tokens_of_fields(request, "messages", "tools", "functions", "response_format")

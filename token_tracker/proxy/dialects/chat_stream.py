@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import msgspec
@@ -36,10 +37,11 @@ _decode = msgspec.json.Decoder(_Chunk).decode
 class ChatObserver(SseObserver):
     """`keeps_usage`: the client asked for the usage chunk itself, so it stays in the stream."""
 
-    __slots__ = ("_has_finished", "_keeps_usage", "_running", "_tier")
+    __slots__ = ("_has_finished", "_is_chat", "_keeps_usage", "_running", "_tier")
 
-    def __init__(self, keeps_usage: bool) -> None:
+    def __init__(self, keeps_usage: bool, *, is_chat: bool = True) -> None:
         super().__init__()
+        self._is_chat = is_chat
         self._keeps_usage = keeps_usage
         self._running: set[Any] = set()  # choices without a finish_reason yet
         self._has_finished = False
@@ -59,6 +61,19 @@ class ChatObserver(SseObserver):
                 return Fate.END
             chunk = _Chunk(**facts(data, *_Chunk.__struct_fields__)) if data else _Chunk()
         return self._read(chunk)
+
+    def ending(self, model: str) -> bytes:
+        """Every choice that runs is finished by its length; then [DONE]."""
+        empty: dict[str, Any] = {"delta": {}} if self._is_chat else {"text": ""}
+        choices = [{"index": index, "finish_reason": "length", **empty} for index in sorted(self._running or {0})]
+        chunk = {
+            "id": self.reading.upstream_id,
+            "object": "chat.completion.chunk" if self._is_chat else "text_completion",
+            "created": int(time.time()),
+            "model": model,
+            "choices": choices,
+        }
+        return b"data: %s\n\ndata: [DONE]\n\n" % msgspec.json.encode(chunk)
 
     def _read(self, chunk: _Chunk) -> Fate:
         reading = self.reading

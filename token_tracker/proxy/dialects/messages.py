@@ -75,11 +75,28 @@ def _block_bytes(block: dict[str, Any]) -> int:
 class MessagesObserver(NamedObserver):
     """A client takes `message_stop` for the end, and raises at `error`, which ends a stream too."""
 
-    __slots__ = ("_counts",)
+    __slots__ = ("_block", "_counts")
 
     def __init__(self) -> None:
         super().__init__(_ENDS, _ORDINARY)
         self._counts: dict[str, Any] = {}
+        self._block: Any = None  # the index of the block that is being written
+
+    def ending(self, model: str) -> bytes:
+        """The block, then the message, stopped by its maximum."""
+        usage = self.reading.usage
+        counted = usage.completion_tokens if usage else 0
+        events: list[dict[str, Any]] = [
+            {
+                "type": "message_delta",
+                "delta": {"stop_reason": "max_tokens", "stop_sequence": None},
+                "usage": {"output_tokens": max(counted, self.reading.output_events)},
+            },
+            {"type": "message_stop"},
+        ]
+        if self._block is not None:
+            events.insert(0, {"type": "content_block_stop", "index": self._block})
+        return b"".join(b"event: %s\ndata: %s\n\n" % (event["type"].encode(), top.quoted(event)) for event in events)
 
     def _read(self, kind: str, delta: Any, data: bytes) -> None:
         reading = self.reading
@@ -89,6 +106,10 @@ class MessagesObserver(NamedObserver):
             ):
                 reading.output_events += 1
                 reading.output_bytes += size
+        elif kind == "content_block_start":
+            self._block = facts(data, "index").get("index", 0)
+        elif kind == "content_block_stop":
+            self._block = None
         elif kind == "message_start":
             message = facts(data, "message").get("message")
             if type(message) is dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from token_tracker.domain.providers import WireFormat
@@ -65,10 +66,26 @@ def _item_bytes(item: dict[str, Any]) -> int:
 class ResponsesObserver(NamedObserver):
     """A client takes `response.completed`, `.incomplete` or `.failed` for the end, and raises at `error`."""
 
-    __slots__ = ()
+    __slots__ = ("_began",)
 
     def __init__(self) -> None:
         super().__init__(_ENDS, ("response.",))
+        self._began: dict[str, Any] = {}  # the response as the stream's first event has it
+
+    def ending(self, model: str) -> bytes:
+        """The response, incomplete for its maximum, without the output that the deltas before have brought."""
+        response = {
+            "object": "response",
+            "created_at": int(time.time()),
+            "output": [],
+            "id": self.reading.upstream_id,
+            "model": model,
+            **self._began,
+            "status": "incomplete",
+            "incomplete_details": {"reason": "max_output_tokens"},
+        }
+        event = {"type": "response.incomplete", "sequence_number": 2**31 - 1, "response": response}
+        return b"event: response.incomplete\ndata: %s\n\n" % top.quoted(event)
 
     def _read(self, kind: str, delta: Any, data: bytes) -> None:
         reading = self.reading
@@ -84,6 +101,7 @@ class ResponsesObserver(NamedObserver):
             reading.error = True
         if type(response) is not dict:
             return
+        self._began = self._began or response
         reading.upstream_id = reading.upstream_id or identifier(response.get("id"))
         usage = inclusive_usage(response.get("usage"))
         if usage is not None:

@@ -62,6 +62,14 @@ class SseObserver(ABC):
     def _closed(self, is_clean: bool) -> None:  # noqa: B027 (some have nothing to decide then)
         """The upstream ended; `saw_end` may be decided now."""
 
+    @property
+    def is_between_events(self) -> bool:
+        return not self._event and not self._ended
+
+    def ending(self, model: str) -> bytes:
+        """Events that end the stream here as if its output maximum were reached; b'' where the dialect has none."""
+        return b""
+
     def feed(self, chunk: bytes) -> Cut:
         """The bytes to send at once, and those that wait for the end record: the end, and all after it."""
         if self._ended:

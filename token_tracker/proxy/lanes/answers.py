@@ -9,6 +9,7 @@ from urllib.parse import quote
 import aiohttp
 
 from token_tracker.domain.money import format_usd
+from token_tracker.domain.usage import EndReason
 from token_tracker.proxy import headers as passing
 from token_tracker.proxy.books.journal import JournalUnavailable
 from token_tracker.proxy.books.records import End
@@ -16,6 +17,7 @@ from token_tracker.proxy.call import Attempt, Failed
 from token_tracker.proxy.dialects.base import Cut, StreamObserver
 from token_tracker.proxy.lanes.decoding import Decoder, Plain, Unreadable, decoder_for
 from token_tracker.proxy.lanes.failures import UnreadableAnswer
+from token_tracker.proxy.permits.cutoff import watch
 from token_tracker.proxy.subject import NAME_CHARACTERS, clean
 
 if TYPE_CHECKING:
@@ -63,6 +65,8 @@ def _head(exchange: Exchange, response: aiohttp.ClientResponse) -> tuple[int, He
     request_id, raw, shaper = exchange.attempt.id.encode(), response.raw_headers, exchange.shaper
     status = response.status if shaper is None else shaper.answer_status(response.status, raw)
     headers = passing.down(raw if shaper is None else shaper.answer_headers(raw), request_id)
+    if exchange.attempt.permit is not None:
+        headers = exchange.attempt.permit.marked(headers, exchange.attempt.target)
     if exchange.attempt.other_model:
         headers.append((b"x-tt-model", header_value(exchange.attempt.other_model)))
     return status, headers
@@ -102,6 +106,7 @@ async def _stream(exchange: Exchange, response: aiohttp.ClientResponse, headers:
     if is_plain:  # an event may be taken out
         headers = passing.without(headers, b"content-length")
     await client.start(attempt.status, headers)
+    watched = watch(attempt) if attempt.permit is not None and attempt.status < 300 else None
     while chunk := await exchange.read(response):
         attempt.saw_first_token()
         if is_plain:
@@ -114,6 +119,10 @@ async def _stream(exchange: Exchange, response: aiohttp.ClientResponse, headers:
             await _heard(exchange, b"")
         if is_end:
             exchange.book(exchange.ended(saw_end=True))
+        elif watched is not None and observer.is_between_events and watched.is_past(attempt.reading):
+            exchange.book(EndReason.BUDGET_CUTOFF)
+            await client.finish(data + (observer.ending(attempt.request.model) if is_plain else b""))
+            return
         await client.write(data)
     rest = remainder(observer, exchange.shaper, is_clean=True)
     if attempt.keeper is not None:

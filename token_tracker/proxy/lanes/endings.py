@@ -90,4 +90,4 @@ async def _failed(exchange: Exchange, reason: EndReason, refusal: Refusal, faile
 
 def _ambiguous(exchange: Exchange) -> Failed | None:
     """An attempt that may have been billed is repeated only for those who asked for it."""
-    return Failed() if exchange.floor.options.retry_ambiguous else None
+    return Failed(is_ambiguous=True) if exchange.floor.options.retry_ambiguous else None

@@ -145,8 +145,14 @@ class Exchange:
         if wait_s:
             self.deadline.relax()
             await asyncio.sleep(wait_s)
-        if wait_s is None or not self._may_go_on() or not self._opens_next(self._attempts):
+        if wait_s is None or not await self._holds_again(self._attempts) or not self._opens_next(self._attempts):
             await self.say_held()
+
+    async def _holds_again(self, attempts: Attempts) -> bool:
+        """Whether the next attempt may begin: the client is still there, and where the last one may have been billed,
+        there is room for both."""
+        assert self.held is not None
+        return self._may_go_on() and await attempts.hold_again(self.held.failed) and self._may_go_on()
 
     def _opens_next(self, attempts: Attempts) -> bool:
         """The next attempt's open record comes first: a worker that dies between the two leaves no attempt unknown."""

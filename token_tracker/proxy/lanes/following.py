@@ -27,5 +27,8 @@ class Attempts(Protocol):
     def another(self, attempt: Attempt, failed: Failed) -> float | None:
         """Seconds until the next attempt may begin; None if there is none."""
 
+    async def hold_again(self, failed: Failed) -> bool:
+        """Whether the gate lets the next attempt begin: it is asked again only where the last one may be billed."""
+
     def open(self) -> None:
         """Write the open record of that next attempt. Raises `JournalUnavailable`: then there is none."""

@@ -20,6 +20,7 @@ NO_KEY = "none"
 
 # A form makes texts of them, which LiteLLM refuses; its own configuration says the same.
 _NUMBERS = ("num_retries", "max_retries")
+_MULTIPLYING = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of")
 _TEXT_FORMATS = ("text", "srt", "vtt")
 _ASKED_FOR_USAGE = ("/v1/chat/completions", "/v1/completions")
 _encode = msgspec.json.encode
@@ -50,7 +51,10 @@ class TranslatedLane:
         wires_up = _speaks_responses(deployment)
         if path == "/v1/responses" and not wires_up and _called_as(deployment) == "openai":
             fields["use_chat_completions_api"] = msgspec.Raw(b"true")
-        fields |= self._destination(deployment)
+        destination = self._destination(deployment)
+        if request.is_bounded:  # what the entry says must not raise what is held for the call
+            destination = {name: value for name, value in destination.items() if name not in _MULTIPLYING}
+        fields |= destination
         return self._request(call_id, path, "application/json", _encode(fields))
 
     def _form(self, call_id: str, path: str, form: Form, deployment: Deployment) -> UpstreamRequest:

@@ -12,15 +12,14 @@ from msgspec import structs
 from yarl import URL
 
 from token_tracker.config.values import Deployment
-from token_tracker.domain.errors import invalid_request, journal_unavailable, model_not_allowed, model_not_found
+from token_tracker.domain.errors import invalid_request, model_not_allowed, model_not_found
 from token_tracker.domain.pricing import Choice as PriceChoice
 from token_tracker.domain.pricing import CostSource
 from token_tracker.proxy.attempts import Asked
 from token_tracker.proxy.auth import authenticate, may_use
 from token_tracker.proxy.body import Receive, read_body
-from token_tracker.proxy.books.journal import JournalUnavailable
 from token_tracker.proxy.books.publication import KeyRecord
-from token_tracker.proxy.books.records import Stored
+from token_tracker.proxy.books.records import Stored, Subject
 from token_tracker.proxy.call import Attempt, Keeper, open_record
 from token_tracker.proxy.dialects.base import Dialect, Request, Uncounted
 from token_tracker.proxy.dialects.facts import facts
@@ -37,6 +36,7 @@ from token_tracker.proxy.objects.refusals import (
     deployment_gone,
     other_account,
 )
+from token_tracker.proxy.permits.permit import Permit
 from token_tracker.proxy.plan import Group
 from token_tracker.proxy.subject import subject_of
 from token_tracker.proxy.upload import upload
@@ -88,7 +88,7 @@ class ObjectCalls:
         await self._read(visit, receive)
         deployment, account = self._place(visit)
         self._shape_list(visit, deployment)
-        attempt = self._begin(visit, deployment)
+        attempt = await self._begin(visit, deployment)
         attempt.keeper = self._keeper(visit, attempt, account)
         return attempt, Asked(self._request(visit, deployment, identity), None)
 
@@ -193,7 +193,7 @@ class ObjectCalls:
             pairs = [pair for pair in pairs if pair[0] != "limit"] + [("limit", str(longest))]
             visit.query = urlencode(pairs).encode()
 
-    def _begin(self, visit: _Visit, deployment: Deployment) -> Attempt:
+    async def _begin(self, visit: _Visit, deployment: Deployment) -> Attempt:
         """The attempt, once its open record is in the journal. Raises Refusal."""
         admission, operation, stored = self._admission, visit.operation, visit.stored
         dialect: Dialect = operation.dialect
@@ -204,14 +204,14 @@ class ObjectCalls:
         target = admission.upstreams.target_at(made_for, "direct", None, ())
         stream = operation.method == "GET" and b"stream=true" in visit.query.split(b"&")
         request = plain_request(model or deployment.name, stream=stream)
-        opened = _opened(visit, target, request, model)
-        try:
-            admission.journal.open(opened)
-        except JournalUnavailable:
-            raise journal_unavailable() from None
+        why = "a batch, whose calls are made later" if operation.kind == "batch" and _makes(operation) else ""
+        subject = subject_of(visit.key, visit.incoming.own, request)
+        permit = await admission.unread_permit(visit.call_id, subject, request, target, why)
+        opened = _opened(visit, target, request, model, subject, permit)
+        admission.open(opened, permit)
         is_billed = dialect is METERED or dialect.uncounted is not Uncounted.FREE
         price = admission.prices.choice(target) if is_billed else _NO_PRICE
-        return Attempt(opened, dialect, request, target, price)
+        return Attempt(opened, dialect, request, target, price, permit=permit)
 
     def _keeper(self, visit: _Visit, attempt: Attempt, account: str) -> Keeper | None:
         effect, stored, desk = visit.operation.effect, visit.stored, self._desk
@@ -248,16 +248,24 @@ def sent_headers(incoming: Incoming, deployment: Deployment, body: Body) -> list
     return with_version(headers, deployment)
 
 
-def _opened(visit: _Visit, target: Target, request: Request, model: str) -> Any:
+def _makes(operation: Operation) -> bool:
+    return operation.effect is Effect.MAKES
+
+
+def _opened(
+    visit: _Visit, target: Target, request: Request, model: str, subject: Subject, permit: Permit | None
+) -> Any:
     operation = visit.operation
     opened = open_record(
         call_id=visit.call_id,
         attempt=1,
-        now_us=time.time_ns() // 1000,
+        now_us=permit.ask.now_us if permit else time.time_ns() // 1000,
         endpoint=f"{operation.method} {operation.path}",
         target=target,
         request=request,
-        subject=subject_of(visit.key, visit.incoming.own, request),
+        subject=subject,
+        held_nano_usd=permit.held_nano_usd if permit else 0,
+        held_tokens=permit.held_tokens if permit else 0,
     )
     return structs.replace(opened, requested_model="", model=model)
 

@@ -19,6 +19,13 @@ class PlainObserver:
     def __init__(self) -> None:
         self.reading = Reading()
 
+    @property
+    def is_between_events(self) -> bool:
+        return False
+
+    def ending(self, model: str) -> bytes:
+        return b""
+
     def feed(self, chunk: bytes) -> Cut:
         return Cut(chunk)
 

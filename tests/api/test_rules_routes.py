@@ -1,0 +1,199 @@
+"""Budgets, rate limits and freezes over HTTP, and the trace that each change leaves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.services.budget_rows import a_budget, add
+
+DAILY = {"name": "Daily cap", "scope": {"type": "global"}, "limit_usd": "10.00", "period": "daily"}
+
+
+def problems(answer: Any, code: str = "invalid_request") -> set[str]:
+    assert answer.status_code == 422, answer.text
+    assert answer.get_json()["error"]["code"] == code
+    return {detail["field"] for detail in answer.get_json()["error"]["details"]}
+
+
+def make(api: Any, **fields: Any) -> dict[str, Any]:
+    answer = api.post("/api/budgets", "root", **(DAILY | fields))
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.get_json()
+    return made
+
+
+def test_a_budget_is_made_with_the_contracts_defaults(api: Any) -> None:
+    made = make(api)
+    expected = {
+        "name": "Daily cap",
+        "scope": {"type": "global", "id": None},
+        "model": None,
+        "limit_usd": "10.000000000",
+        "limit_tokens": None,
+        "period": "daily",
+        "timezone": "UTC",
+        "enforcement": "hard",
+        "on_exceeded": {"action": "block", "model": None, "downgrade_at": 100},
+        "clamp": "missing",
+        "default_output_tokens": 8192,
+        "min_output_tokens": 256,
+        "allow_unbounded": False,
+        "on_store_error": "deny",
+        "alerts": [],
+        "source": "api",
+    }
+    assert {name: made[name] for name in expected} == expected
+    assert api.get(f"/api/budgets/{made['id']}", "eve").get_json() == made
+
+
+def test_the_same_scope_model_and_period_is_the_same_budget(api: Any) -> None:
+    made = make(api, alerts=[{"threshold": 50, "email": "a@example.com"}])
+    again = api.post("/api/budgets", "root", **(DAILY | {"limit_usd": 12.5}))
+    assert (again.status_code, again.get_json()["id"]) == (200, made["id"])
+    assert again.get_json()["limit_usd"] == "12.500000000"
+    assert [alert["threshold"] for alert in again.get_json()["alerts"]] == [50.0], "what is left out stays"
+    assert len(api.get("/api/budgets", "root").get_json()["items"]) == 1
+
+
+def test_a_model_may_be_written_as_the_scope(api: Any) -> None:
+    made = make(api, scope={"type": "model", "id": "gpt-4o"})
+    assert (made["scope"], made["model"]) == ({"type": "global", "id": None}, "gpt-4o")
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"limit_usd": None}, {"limit_usd"}),
+        ({"limit_usd": "ten"}, {"limit_usd"}),
+        ({"limit_usd": "-1"}, {"limit_usd"}),
+        ({"scope": {"type": "team"}}, {"scope.id"}),
+        ({"scope": {"type": "team", "id": "nowhere"}}, {"scope.id"}),
+        ({"scope": {"type": "planet", "id": "x"}}, {"scope.type"}),
+        ({"scope": {"type": "global", "id": "x"}}, {"scope.id"}),
+        ({"period": "fortnightly"}, {"period"}),
+        ({"timezone": "Mars/Olympus"}, {"timezone"}),
+        ({"on_exceeded": {"action": "downgrade"}}, {"on_exceeded.model"}),
+        ({"alerts": [{"threshold": 50}]}, {"alerts[0]"}),
+        ({"colour": "red"}, {"colour"}),
+    ],
+)
+def test_a_budget_that_makes_no_sense_is_refused_with_the_field(api: Any, fields: Any, named: set[str]) -> None:
+    found = problems(api.post("/api/budgets", "root", **(DAILY | fields)))
+    assert {name.split("[")[0].split(".")[0] for name in found} == {n.split("[")[0].split(".")[0] for n in named}
+    assert api.get("/api/budgets", "root").get_json()["items"] == []
+
+
+def test_what_a_budget_was_made_with_cannot_be_changed(api: Any) -> None:
+    address = f"/api/budgets/{make(api)['id']}"
+    changed = {"period": "monthly", "timezone": "Europe/Berlin", "scope": {"type": "team", "id": "red"}}
+    assert problems(api.patch(address, "root", **changed), "unchangeable") == {"period", "timezone", "scope"}
+    same = api.patch(address, "root", period="daily", limit_usd="11")
+    assert (same.status_code, same.get_json()["limit_usd"]) == (200, "11.000000000")
+
+
+def test_a_budget_of_the_file_is_changed_in_the_file_only(api: Any, engine: Any) -> None:
+    add(engine, a_budget("file", source="config"))
+    for answer in (
+        api.patch("/api/budgets/budget_file", "root", limit_usd="5"),
+        api.delete("/api/budgets/budget_file", "root"),
+    ):
+        assert answer.status_code == 409 and "proxy.yaml" in answer.get_json()["error"]["message"]
+    topped = api.post("/api/budgets/budget_file/top-up", "root", amount_usd="5")
+    assert topped.status_code == 201, "a top-up leaves the entry as it is"
+
+
+def test_the_status_of_a_budget_counts_what_is_topped_up(api: Any) -> None:
+    budget = make(api)["id"]
+    assert api.post(f"/api/budgets/{budget}/top-up", "root", amount_usd="2.50").status_code == 201
+    status = api.get(f"/api/budgets/{budget}/status", "eve").get_json()
+    assert (status["limit_usd"], status["spent_usd"], status["remaining_usd"]) == (
+        "12.500000000",
+        "0.000000000",
+        "12.500000000",
+    )
+    assert status["holds"] == [] and status["forecast"]["ends_at"] is None
+    assert status["window"]["end"] > status["window"]["start"]
+    assert problems(api.post(f"/api/budgets/{budget}/top-up", "root", amount_usd="0")) == {"amount_usd"}
+    released = api.post(f"/api/budgets/{budget}/release", "root", call_ids="all", reason="looked at the bill")
+    assert released.get_json()["calls"] == []
+    each = make(api, scope={"type": "user", "id": "*"}, period="monthly")["id"]
+    assert api.get(f"/api/budgets/{each}/status", "eve").get_json() == {"items": [], "next_cursor": None}
+
+
+def test_rate_limits_are_made_changed_and_deleted(api: Any) -> None:
+    body = {"scope": {"type": "user", "id": "ann"}, "limit": 60, "period": "minute"}
+    made = api.post("/api/rate-limits", "root", **body)
+    assert made.status_code == 201 and made.get_json()["unit"] == "requests"
+    address = f"/api/rate-limits/{made.get_json()['id']}"
+    assert api.post("/api/rate-limits", "root", **(body | {"limit": 70})).status_code == 200
+    assert api.patch(address, "root", limit=80).get_json()["limit"] == 80
+    assert problems(api.patch(address, "root", unit="tokens"), "unchangeable") == {"unit"}
+    assert problems(api.post("/api/rate-limits", "root", **(body | {"unit": "concurrent"}))) == {"period"}
+    assert api.delete(address, "root").status_code == 204
+    assert api.get(address, "root").status_code == 404
+
+
+def test_a_freeze_is_made_once_and_taken_back(api: Any) -> None:
+    body = {"scope": {"type": "team", "id": "red"}, "reason": "a loop"}
+    made = api.post("/api/freezes", "root", **body)
+    assert made.status_code == 201
+    assert api.post("/api/freezes", "root", **(body | {"reason": "still"})).status_code == 200
+    assert [each["reason"] for each in api.get("/api/freezes", "eve").get_json()["items"]] == ["still"]
+    assert api.delete(f"/api/freezes/{made.get_json()['id']}", "root").status_code == 204
+    assert problems(api.post("/api/freezes", "root", scope={"type": "user", "id": "*"}, reason="x")) == {"scope.id"}
+
+
+def test_people_see_the_rules_that_are_about_them(api: Any) -> None:
+    key = api.post("/api/keys", "ben", name="k").get_json()["id"]
+    scopes = [
+        {"type": "global"},
+        {"type": "team", "id": "red"},
+        {"type": "team", "id": "blue"},
+        {"type": "user", "id": "ann"},
+        {"type": "key", "id": key},
+    ]
+    ids = {(s["type"], s.get("id")): make(api, scope=s)["id"] for s in scopes}
+    red, ann, bens = ids["team", "red"], ids["user", "ann"], ids["key", key]
+    for who, seen in {"mia": {red, ann, bens}, "ann": {ann}, "ben": {bens}, "eve": set(ids.values())}.items():
+        assert {each["id"] for each in api.get("/api/budgets", who).get_json()["items"]} == seen, who
+        for budget in ids.values():
+            expected = 200 if budget in seen else 404
+            assert api.get(f"/api/budgets/{budget}", who).status_code == expected
+            assert api.get(f"/api/budgets/{budget}/status", who).status_code == expected
+    assert api.patch(f"/api/budgets/{ann}", "mia", limit_usd="1").status_code == 403
+
+
+def test_every_change_is_in_the_audit_log_with_who_and_what(api: Any) -> None:
+    budget = make(api)["id"]
+    api.patch(f"/api/budgets/{budget}", "root", limit_usd="20")
+    api.patch(f"/api/budgets/{budget}", "root", limit_usd="20")
+    api.post("/api/users", "root", username="pat", password="a good password")
+    api.patch("/api/users/pat", "root", role="viewer", password="another password")
+    key = api.post("/api/keys", "ann", name="k").get_json()
+    api.delete(f"/api/keys/{key['id']}", "ann")
+    log = api.get("/api/audit-log", "eve").get_json()["items"]
+    assert [(entry["actor"], entry["action"]) for entry in reversed(log)] == [
+        ("root", "budget.create"),
+        ("root", "budget.update"),
+        ("root", "user.create"),
+        ("root", "user.update"),
+        ("root", "user.password"),
+        ("ann", "key.create"),
+        ("ann", "key.revoke"),
+    ]
+    change = api.get("/api/audit-log", "eve", action="budget.update").get_json()["items"][0]
+    assert (change["before"], change["after"]) == ({"limit_usd": "10.000000000"}, {"limit_usd": "20.000000000"})
+    assert change["address"] == "127.0.0.1" and change["request_id"]
+    text = api.get("/api/audit-log", "eve").text
+    assert "password" not in text.replace("user.password", "") and key["key"] not in text
+    assert api.get("/api/audit-log", "mia").status_code == 403
+
+
+def test_what_a_program_changes_is_logged_with_its_token(api: Any) -> None:
+    token = api.post("/api/service-tokens", "root", name="ci", permissions=["rules:manage"]).get_json()
+    headers = {"Authorization": f"Bearer {token['token']}"}
+    assert api.send("POST", "/api/budgets", headers=headers, json=DAILY).status_code == 201
+    entry = api.get("/api/audit-log", "root", object_type="budget").get_json()["items"][0]
+    assert (entry["actor"], entry["via"]) == ("root", token["id"])

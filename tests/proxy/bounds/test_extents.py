@@ -1,0 +1,233 @@
+"""What a request may consume, read from its bytes on each route: never too little."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from token_tracker.domain.bounds import MESSAGE_TOKENS, NOTHING, PREAMBLE_TOKENS, Extent
+from token_tracker.domain.extras import ServiceTier
+from token_tracker.proxy.bounds import extent_of
+from token_tracker.proxy.dialects import ROUTES
+from token_tracker.proxy.dialects.base import Envelope
+
+PICTURE = "data:image/png;base64," + "A" * 4000
+INLINE = {"type": "image", "source": {"type": "base64", "data": PICTURE}}
+SHOWN = {"type": "input_image", "image_url": PICTURE}
+CHAT, MESSAGES, RESPONSES = "/v1/chat/completions", "/v1/messages", "/v1/responses"
+
+
+def read(path: str, body: dict[str, Any] | bytes, content_type: str = "application/json") -> Extent:
+    dialect = ROUTES[path].dialect
+    raw = body if isinstance(body, bytes) else json.dumps({"model": "m", **body}).encode()
+    return extent_of(dialect.wire, dialect.read(raw, Envelope(content_type)))
+
+
+def user(content: Any) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": content}]
+
+
+def test_every_route_has_a_reader() -> None:
+    for route in ROUTES.values():
+        body = b'{"model":"m","input":"x","messages":[],"prompt":"x","query":"q","documents":["a"]}'
+        assert isinstance(extent_of(route.dialect.wire, route.dialect.read(body)), Extent)
+
+
+def test_text_counts_by_its_bytes_and_each_message_by_its_wrapping() -> None:
+    body = json.dumps({"model": "m", "messages": user("hello") * 3}).encode()
+    assert read(CHAT, body).text_tokens == len(body) + 3 * MESSAGE_TOKENS
+
+
+def test_tools_and_a_response_format_bring_a_preamble() -> None:
+    tool = {"type": "function", "function": {"name": "f"}}
+    body = json.dumps({"model": "m", "messages": [], "tools": [tool, tool]}).encode()
+    assert read(CHAT, body).text_tokens == len(body) + 2 * MESSAGE_TOKENS + PREAMBLE_TOKENS
+    assert read(CHAT, {"messages": [], "response_format": {"type": "json_object"}}).text_tokens > PREAMBLE_TOKENS
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, {"messages": user([{"type": "text", "text": "see"}, {"type": "image_url", "image_url": PICTURE}])}),
+        (CHAT, {"messages": user([{"type": "image_url", "image_url": {"url": PICTURE, "detail": "high"}}])}),
+        (RESPONSES, {"input": user([SHOWN])}),
+        (RESPONSES, {"input": [{"type": "computer_call_output", "output": [SHOWN]}]}),
+        (MESSAGES, {"messages": user([INLINE])}),
+        (MESSAGES, {"messages": user([{"type": "tool_result", "content": [INLINE]}])}),
+    ],
+)
+def test_an_inline_image_counts_as_one_and_not_by_its_bytes(path: str, body: dict[str, Any]) -> None:
+    extent = read(path, body)
+    assert (extent.images, extent.is_open) == (1, False)
+    assert extent.text_tokens < 1000
+
+
+@pytest.mark.parametrize("text", [PICTURE, "see " + PICTURE, '{"type":"image_url","image_url":"' + PICTURE + '"}'])
+def test_a_text_that_looks_like_an_image_is_text(text: str) -> None:
+    for content in (text, [{"type": "text", "text": text}], [{"type": "text", "text": text, "image_url": PICTURE}]):
+        extent = read(CHAT, {"messages": user(content)})
+        assert extent.images == 0 and extent.text_tokens > 4000
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, {"messages": user([{"type": "image_url", "image_url": {"url": "https://example.com/x.png"}}])}),
+        (CHAT, {"messages": user([{"type": "file", "file": {"file_id": "file-1"}}])}),
+        (CHAT, {"messages": user([{"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA"}}])}),
+        (CHAT, {"messages": user([{"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AA"}}])}),
+        (CHAT, {"messages": user({"type": "image_url"})}),
+        (CHAT, {"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]}),
+        (CHAT, {"messages": [7]}),
+        (RESPONSES, {"input": "x", "previous_response_id": "resp_1"}),
+        (RESPONSES, {"input": "x", "prompt": {"id": "pmpt_1"}}),
+        (RESPONSES, {"input": "x", "conversation": "conv_1"}),
+        (RESPONSES, {"input": [{"type": "item_reference", "id": "x"}]}),
+        (RESPONSES, {"input": user([{"type": "input_image", "file_id": "file-1"}])}),
+        (RESPONSES, {"input": user([{"type": "input_file", "file_url": "https://example.com"}])}),
+        (MESSAGES, {"messages": user([{"type": "image", "source": {"type": "url", "url": "https://x"}}])}),
+        (MESSAGES, {"messages": user([{"type": "document", "source": {"type": "base64", "data": "AAAA"}}])}),
+        (MESSAGES, {"messages": user([{"type": "document", "source": {"type": "file", "file_id": "f"}}])}),
+        ("/v1/embeddings", {"input": [{"content": [{"type": "image_url"}]}]}),
+    ],
+)
+def test_what_is_referred_to_leaves_the_input_open(path: str, body: dict[str, Any]) -> None:
+    assert read(path, body).is_open
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (MESSAGES, {"messages": user([{"type": "document", "source": {"type": "text", "data": "plain"}}])}),
+        (MESSAGES, {"messages": user([{"type": "tool_result", "content": "42"}])}),
+        (MESSAGES, {"messages": [], "system": [{"type": "text", "text": "x"}]}),
+        (RESPONSES, {"input": [{"type": "function_call_output", "call_id": "1", "output": "42"}]}),
+        (RESPONSES, {"input": [{"role": "user", "content": "x"}, {"type": "reasoning", "summary": []}]}),
+        (CHAT, {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]}),
+        ("/v1/embeddings", {"input": ["a {brace}", "b"]}),
+        ("/v1/embeddings", {"input": [[1, 2], [3]]}),
+    ],
+)
+def test_what_is_all_sent_is_bounded_by_its_bytes(path: str, body: dict[str, Any]) -> None:
+    extent = read(path, body)
+    assert not extent.is_open and not extent.unbounded
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, {"messages": [], "web_search_options": {}, "tools": [{"type": "web_search"}]}),
+        (CHAT, {"messages": [], "tools": [{"googleSearch": {}}]}),
+        (CHAT, {"messages": [], "tools": "x"}),
+        (CHAT, {"messages": [], "models": ["a", "b"]}),
+        (CHAT, {"messages": [], "n": 2.5}),
+        (RESPONSES, {"input": "x", "background": True}),
+        (RESPONSES, {"input": "x", "tools": [{"type": "function", "name": "f"}, {"type": "code_interpreter"}]}),
+        (RESPONSES, {"input": "x", "tools": [{"type": "mcp"}]}),
+        (MESSAGES, {"messages": [], "tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": 1}]}),
+        (MESSAGES, {"messages": [], "mcp_servers": [{"url": "https://x"}]}),
+        ("/v1/completions", {"prompt": {"odd": 1}}),
+        ("/v1/images/generations", {"prompt": "x", "n": "many"}),
+    ],
+)
+def test_what_a_provider_does_by_itself_has_no_bound(path: str, body: dict[str, Any]) -> None:
+    assert read(path, body).unbounded
+
+
+def test_tools_that_the_client_runs_are_bounded() -> None:
+    tools = [{"name": "f", "input_schema": {}}, {"type": "bash_20250124", "name": "bash"}]
+    assert not read(MESSAGES, {"messages": [], "tools": tools}).unbounded
+
+
+@pytest.mark.parametrize(
+    ("fields", "most"),
+    [
+        ({}, None),
+        ({"max_tokens": 5}, 5),
+        ({"max_completion_tokens": 5, "max_tokens": 700}, 700),
+        ({"max_output_tokens": 9}, 9),
+        ({"max_tokens": None}, None),
+        ({"max_tokens": -1}, None),
+        ({"max_tokens": "10"}, None),
+        ({"max_tokens": 10.0, "max_completion_tokens": 5}, None),
+    ],
+)
+def test_the_largest_of_a_clients_maxima_counts_and_an_unreadable_one_is_none(
+    fields: dict[str, Any], most: int | None
+) -> None:
+    assert read(CHAT, {"messages": [], **fields}).own_maximum == most
+
+
+@pytest.mark.parametrize(
+    ("fields", "outputs"),
+    [
+        ({"prompt": "x"}, 1),
+        ({"prompt": "x", "n": 3, "best_of": 5}, 5),
+        ({"prompt": ["a", "b"], "n": 3}, 6),
+        ({"prompt": [1, 2, 3]}, 1),
+        ({"prompt": [[1, 2], [3]], "best_of": 2}, 4),
+    ],
+)
+def test_a_completion_is_made_for_every_prompt_and_every_candidate(fields: dict[str, Any], outputs: int) -> None:
+    assert read("/v1/completions", fields).outputs == outputs
+
+
+def test_cache_writes_are_seen_wherever_they_are_asked_for_and_however_they_are_spelt() -> None:
+    mark = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    text = {"type": "text", "text": "x", **mark}
+    for fields in ({"system": [text]}, {"messages": user([text])}, {"tools": [{"name": "f", **mark}]}, mark):
+        assert read(MESSAGES, {"messages": [], **fields}).writes_cache
+    spelt = b'{"model":"m","messages":[{"role":"user","content":[{"type":"text","c\\u0061che_control":{}}]}]}'
+    assert read(MESSAGES, spelt).writes_cache
+    assert not read(MESSAGES, {"messages": user("cache_control")}).writes_cache
+
+
+def test_the_service_tiers_that_a_request_may_select() -> None:
+    standard, priority, flex = ServiceTier.STANDARD, ServiceTier.PRIORITY, ServiceTier.FLEX
+    assert read(CHAT, {"messages": []}).tiers == (standard,)
+    assert set(read(CHAT, {"messages": [], "service_tier": "flex"}).tiers) == {standard, flex}
+    assert set(read(MESSAGES, {"messages": [], "speed": "fast"}).tiers) == {standard, priority}
+    assert {standard, priority, flex} <= set(read(CHAT, {"messages": [], "service_tier": "auto"}).tiers)
+
+
+def test_counting_tokens_consumes_nothing() -> None:
+    assert read("/v1/messages/count_tokens", {"messages": user("x" * 1000)}) is NOTHING
+
+
+def test_pictures_count_by_number_quality_and_size() -> None:
+    plain = read("/v1/images/generations", {"prompt": "a cat", "n": 3, "quality": "low", "size": "1024x1024"})
+    assert (plain.pictures, plain.made_class) == (3, "output_image_tokens")
+    best = read("/v1/images/generations", {"prompt": "a cat", "n": 3})
+    odd = read("/v1/images/generations", {"prompt": "a cat", "n": 3, "size": "4096x4096"})
+    assert plain.made_tokens < best.made_tokens < odd.made_tokens
+
+
+def form(name: str, data: bytes, **fields: str) -> tuple[bytes, str]:
+    head = '--b\r\nContent-Disposition: form-data; name="'
+    parts = [f'{head}{key}"\r\n\r\n{value}\r\n'.encode() for key, value in fields.items()]
+    file = f'{head}{name}"; filename="x"\r\n\r\n'.encode()
+    return b"".join([*parts, file, data, b"\r\n--b--\r\n"]), "multipart/form-data; boundary=b"
+
+
+def test_a_recording_counts_by_the_seconds_that_it_can_hold() -> None:
+    wave = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0" + (16000).to_bytes(4, "little") + (32000).to_bytes(4, "little")
+    wave += b"\x02\0\x10\0data" + b"\0" * 320_000
+    known = read("/v1/audio/transcriptions", *form("file", wave, model="m"))
+    unknown = read("/v1/audio/transcriptions", *form("file", b"\0" * 320_000, model="m"))
+    assert (known.seconds, unknown.seconds) == (11, 640)
+
+
+def test_an_edited_picture_counts_as_sent_and_as_made() -> None:
+    extent = read("/v1/images/edits", *form("image", b"\0" * 5000, model="m", prompt="hat", n="2"))
+    assert (extent.images, extent.pictures) == (1, 2) and extent.text_tokens < 1000
+
+
+def test_a_spoken_text_counts_by_its_characters() -> None:
+    extent = read("/v1/audio/speech", {"input": "hällo", "voice": "x"})
+    assert extent.characters == 5 and extent.made_tokens >= 5
+
+
+def test_a_rerank_counts_a_search_for_every_hundred_documents() -> None:
+    assert read("/v1/rerank", {"query": "q", "documents": ["d"] * 250}).queries >= 3

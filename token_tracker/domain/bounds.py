@@ -1,0 +1,230 @@
+"""The most that a call can cost: how much its request allows, at the dearest rate at which it may be served.
+
+Everything here errs upwards. A provider that stays within the output maximum it was sent and within its own published
+limits never bills more than this; where it may, see docs/budgets.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import ceil
+
+from token_tracker.domain.extras import ServiceTier
+from token_tracker.domain.pricing import Choice, CostSource
+from token_tracker.domain.rates import PICO_PER_USD
+
+MESSAGE_TOKENS = 64  # what a provider wraps around a message or a tool
+PREAMBLE_TOKENS = 1024  # what it puts before the prompt where there are tools or a format for the answer
+AUDIO_BYTES_PER_S = 500  # 4 kbit/s: below what any codec in use makes of speech
+AUDIO_TOKENS_PER_S = 50  # Gemini counts 32, others less
+SPEECH_TOKENS_PER_CHARACTER = 64  # sound made of text, slowly spoken
+PICO_PER_NANO = 1000
+
+# Tokens of one image however large: OpenAI's most patches times its dearest multiplier, Anthropic's, xAI's and
+# Mistral's published maxima. Others: the model's context window.
+_IMAGE_TOKENS = {"openai": 24_600, "azure": 24_600, "anthropic": 5_000, "xai": 2_000, "mistral": 5_000}
+_SMALL_OMNI = "4o-mini"  # it counts an image 33 times as high as its siblings do
+_SMALL_OMNI_IMAGE_TOKENS = 48_200
+# They search by themselves, as often as they like.
+_SEARCHING = ("search-preview", "search-api", "deep-research", "compound")
+
+_TEXT = ("input_tokens",)
+_WRITES = ("cache_write_5m_tokens", "cache_write_1h_tokens")
+_WRITTEN = ("output_tokens", "reasoning_tokens", "output_image_tokens")
+_SPOKEN = (*_WRITTEN, "output_audio_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The most that a request asks for, as far as its bytes tell.
+
+    `text_tokens`: of all that is sent as text, wrappings included. `images`, `audio_bytes`: sent inline. `is_open`:
+    something is referenced, or sent in a form that says little of its size, so only the model's context window bounds
+    the input. `unbounded`: why nothing bounds the call, '' if something does. `outputs`: how many answers it asks for
+    (0: none that is counted in tokens of its own choosing); `own_maximum`: of output tokens of each, None if it names
+    none. The rest are units besides: `made_tokens` of images or sound that no maximum bounds, and what is no token.
+    """
+
+    text_tokens: int = 0
+    images: int = 0
+    audio_bytes: int = 0
+    is_open: bool = False
+    unbounded: str = ""
+    outputs: int = 1
+    own_maximum: int | None = None
+    extra_output_tokens: int = 0  # billed as output beside the maximum: a prediction that was not taken
+    writes_cache: bool = False
+    speaks: bool = False
+    tiers: tuple[ServiceTier, ...] = (ServiceTier.STANDARD,)
+    made_tokens: int = 0
+    made_class: str = ""
+    characters: int = 0
+    pictures: int = 0
+    seconds: int = 0
+    queries: int = 0
+
+    @property
+    def units(self) -> Iterable[tuple[str, int]]:
+        if self.outputs:  # only routes without any have others
+            return ()
+        named = (
+            ("characters", self.characters),
+            ("images", self.pictures),
+            ("seconds", self.seconds),
+            ("queries", self.queries),
+        )
+        return ((name, count) for name, count in named if count)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a deployment's model; None: not known."""
+
+    context_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+NO_FACTS = Facts()
+NOTHING = Extent(outputs=0)  # of a route that nobody bills
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A deployment that a call may reach."""
+
+    provider: str
+    model: str
+    price: Choice
+    facts: Facts = NO_FACTS
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """`fixed + per_output * (the output maximum)` for the dearest candidate of each part.
+
+    None in `usd_fixed_nano`: nothing bounds or prices the money (`is_priced` False: no price), in `tokens_fixed`:
+    nothing bounds the tokens. `model_maximum`: of output tokens, None where any candidate's is unknown. `why`: what
+    has no bound.
+    """
+
+    usd_fixed_nano: int | None
+    usd_per_output_pico: int
+    tokens_fixed: int | None
+    tokens_per_output: int
+    model_maximum: int | None = None
+    is_priced: bool = True
+    why: str = ""
+
+
+def worst_case(extent: Extent, candidates: Iterable[Candidate]) -> Bound:
+    """The bound over all that the call may reach."""
+    if extent is NOTHING:
+        return Bound(0, 0, 0, 0)
+    usd: int | None = 0
+    per_output = 0
+    tokens: int | None = 0
+    maxima: list[int | None] = []
+    is_priced, why = True, ""
+    for candidate in candidates:
+        inputs = _input_tokens(extent, candidate)
+        reason = _unbounded(extent, candidate, inputs)
+        why = why or reason
+        tokens = None if reason or tokens is None or inputs is None else max(tokens, _total(extent, inputs))
+        maxima.append(candidate.facts.output_tokens)
+        if _is_free(candidate.price):
+            continue
+        if reason and not (inputs is None and not extent.unbounded and _is_by_units(extent, candidate)):
+            is_priced = is_priced and candidate.price.price is not None
+            usd = None
+            continue
+        priced = _usd(extent, candidate, inputs or 0)
+        is_priced = is_priced and priced is not None
+        usd = None if usd is None or priced is None else max(usd, priced[0])
+        per_output = max(per_output, priced[1]) if priced else per_output
+    model_maximum = None if None in maxima else max((each for each in maxima if each is not None), default=None)
+    return Bound(usd, per_output, tokens, extent.outputs, model_maximum, is_priced, why)
+
+
+def _is_free(price: Choice) -> bool:
+    """Whatever it consumes costs nothing: nobody bills it, or every rate is 0."""
+    if price.price is None:
+        return price.cost_source is CostSource.LOCAL
+    return price.price.is_free
+
+
+def _unbounded(extent: Extent, candidate: Candidate, inputs: int | None) -> str:
+    if extent.unbounded:
+        return extent.unbounded
+    if candidate.provider == "perplexity" or any(word in candidate.model for word in _SEARCHING):
+        return f"'{candidate.model}' searches by itself"
+    if inputs is None:
+        return (
+            f"it refers to data whose size is not known here, and neither is the context window of '{candidate.model}'"
+        )
+    return ""
+
+
+def _input_tokens(extent: Extent, candidate: Candidate) -> int | None:
+    """The most prompt tokens; None where not even a context window bounds them."""
+    image = _image_tokens(candidate) if extent.images else 0
+    if extent.is_open or image is None:
+        return candidate.facts.context_tokens
+    heard_s = -(-extent.audio_bytes // AUDIO_BYTES_PER_S)
+    return extent.text_tokens + extent.images * image + heard_s * AUDIO_TOKENS_PER_S
+
+
+def _image_tokens(candidate: Candidate) -> int | None:
+    is_small_omni = candidate.provider in ("openai", "azure") and _SMALL_OMNI in candidate.model
+    return _SMALL_OMNI_IMAGE_TOKENS if is_small_omni else _IMAGE_TOKENS.get(candidate.provider)
+
+
+def _total(extent: Extent, inputs: int) -> int:
+    return inputs + extent.extra_output_tokens + extent.made_tokens
+
+
+def _usd(extent: Extent, candidate: Candidate, inputs: int) -> tuple[int, int] | None:
+    """(nano-dollars whatever the output, pico-dollars for each token of the output maximum); None if the price does not
+    tell."""
+    price = candidate.price.price
+    if price is None or not price.table:
+        return None
+    table = price.table
+    pico = 0
+    for unit, count in extent.units:
+        rate = table.dearest_unit(unit)
+        if rate is not None:
+            pico += ceil(count * rate * PICO_PER_USD)
+    if _is_by_units(extent, candidate):
+        return -(-pico // PICO_PER_NANO), 0
+    incoming = table.dearest_pico(_input_classes(extent, candidate), inputs, extent.tiers)
+    outgoing = table.dearest_pico(_output_classes(extent), inputs, extent.tiers)
+    made = table.dearest_pico((extent.made_class,), inputs, extent.tiers) if extent.made_tokens else 0
+    if incoming is None or outgoing is None or made is None:
+        return None
+    pico += inputs * incoming + extent.extra_output_tokens * outgoing + extent.made_tokens * made
+    return -(-pico // PICO_PER_NANO), extent.outputs * outgoing
+
+
+def _is_by_units(extent: Extent, candidate: Candidate) -> bool:
+    """Whether the price bills what is no token, and no token beside it."""
+    price = candidate.price.price
+    if price is None or price.table.bills_tokens:
+        return False
+    return any(price.table.dearest_unit(unit) is not None for unit, _ in extent.units)
+
+
+def _input_classes(extent: Extent, candidate: Candidate) -> tuple[str, ...]:
+    """Anthropic writes to its cache only where it is told to, in its own words; of others it is not known."""
+    classes: tuple[str, ...] = _TEXT
+    if extent.writes_cache or candidate.provider != "anthropic":
+        classes += _WRITES
+    if extent.images or extent.is_open:
+        classes += ("input_image_tokens",)
+    return classes + (("input_audio_tokens",) if extent.audio_bytes or extent.is_open else ())
+
+
+def _output_classes(extent: Extent) -> tuple[str, ...]:
+    if not extent.outputs:
+        return ()
+    return _SPOKEN if extent.speaks else _WRITTEN

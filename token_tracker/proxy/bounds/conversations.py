@@ -1,0 +1,125 @@
+"""The routes whose answer is as long as the model likes, up to a maximum of output tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from token_tracker.domain.bounds import MESSAGE_TOKENS, PREAMBLE_TOKENS, Extent
+from token_tracker.proxy.bounds.outputs import answers, own_maximum, tiers
+from token_tracker.proxy.bounds.parts import Found
+from token_tracker.proxy.bounds.tools import Tools, tools_of
+from token_tracker.proxy.dialects.base import Request
+from token_tracker.proxy.dialects.facts import UNREADABLE
+
+_NULL = (b"null", b"")
+_EMPTY = (*_NULL, b"[]", b"{}", b"false")
+_Fields = Mapping[str, bytes]
+# Fields by which a provider does more than answer once: other models, searches, code of its own, a summary on the way.
+_CHAT_UNBOUNDED = ("web_search_options", "plugins", "models", "search_parameters", "compound_custom", "container")
+_MESSAGES_UNBOUNDED = ("mcp_servers", "container", "context_management", "fallbacks")
+_RESPONSES_UNBOUNDED = ("background", "context_management")
+_RESPONSES_OPEN = ("previous_response_id", "conversation", "prompt")
+_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def chat(request: Request) -> Extent:
+    fields = request.fields
+    found = Found()
+    found.conversation(fields.get("messages", b"null"))
+    return _extent(
+        request,
+        found,
+        tools=tools_of(fields.get("tools"), "openai"),
+        unbounded=_named(fields, _CHAT_UNBOUNDED),
+        outputs=answers(fields, "n"),
+        has_format=_has(fields, "response_format", "functions"),
+    )
+
+
+def messages(request: Request) -> Extent:
+    fields = request.fields
+    found = Found()
+    found.conversation(fields.get("messages", b"null"))
+    if fields.get("system", b"null") not in _NULL:
+        found.conversation(fields["system"])
+    return _extent(
+        request,
+        found,
+        tools=tools_of(fields.get("tools"), "anthropic"),
+        unbounded=_named(fields, _MESSAGES_UNBOUNDED),
+        outputs=1,
+        has_format=_has(fields, "output_format", "output_config", "thinking"),
+    )
+
+
+def responses(request: Request) -> Extent:
+    fields = request.fields
+    found = Found()
+    found.conversation(fields.get("input", b"null"))
+    found.is_open = found.is_open or _has(fields, *_RESPONSES_OPEN)
+    return _extent(
+        request,
+        found,
+        tools=tools_of(fields.get("tools"), "openai"),
+        unbounded=_named(fields, _RESPONSES_UNBOUNDED),
+        outputs=1,
+        has_format=_has(fields, "text"),
+    )
+
+
+def completions(request: Request) -> Extent:
+    """Every prompt of a list is answered `n` times, and `best_of` answers are made where only the best is sent."""
+    fields = request.fields
+    prompt = fields.get("prompt", b"null")
+    found = Found(items=1)
+    number = 1 if prompt in _NULL or prompt.startswith(b'"') else _number_of_prompts(prompt)
+    each = answers(fields, "n", "best_of")
+    outputs = None if number is None or each is None else number * each
+    return _extent(request, found, tools=Tools(), unbounded="", outputs=outputs, has_format=False)
+
+
+def _number_of_prompts(raw: bytes) -> int | None:
+    """Texts, lists of tokens, or one list of tokens; None if it is something else."""
+    try:
+        prompts = _raws(raw)
+    except UNREADABLE:
+        return None
+    kinds = {bytes(prompt)[:1] for prompt in prompts}
+    if kinds and kinds <= {b'"', b"["}:
+        return len(prompts)
+    return 1 if all(bytes(prompt).isdigit() for prompt in prompts) else None
+
+
+def _extent(
+    request: Request, found: Found, *, tools: Tools, unbounded: str, outputs: int | None, has_format: bool
+) -> Extent:
+    fields, body = request.fields, request.original
+    wrapped = (found.items + tools.number) * MESSAGE_TOKENS
+    if tools.number or has_format:
+        wrapped += PREAMBLE_TOKENS
+    if outputs is None:
+        unbounded = unbounded or "a number of answers that cannot be read"
+    return Extent(
+        text_tokens=len(body) - found.media_bytes + wrapped,
+        images=found.images,
+        audio_bytes=found.audio_bytes,
+        is_open=found.is_open,
+        unbounded=tools.foreign or unbounded,
+        outputs=outputs or 1,
+        own_maximum=own_maximum(fields),
+        extra_output_tokens=len(fields.get("prediction", b"")),
+        writes_cache=found.writes_cache or tools.writes_cache or _has(fields, "cache_control"),
+        speaks=b"audio" in fields.get("modalities", b"") or _has(fields, "audio"),
+        tiers=tiers(fields),
+    )
+
+
+def _has(fields: _Fields, *names: str) -> bool:
+    return any(fields.get(name, b"null") not in _EMPTY for name in names)
+
+
+def _named(fields: _Fields, names: tuple[str, ...]) -> str:
+    name = next((name for name in names if fields.get(name, b"null") not in _EMPTY), "")
+    return f"'{name}', by which the provider may do more than is asked here" if name else ""

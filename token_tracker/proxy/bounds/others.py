@@ -1,0 +1,93 @@
+"""The JSON routes whose answer has a size of its own: vectors, verdicts, orders, sound, pictures."""
+
+from __future__ import annotations
+
+import msgspec
+
+from token_tracker.domain.bounds import MESSAGE_TOKENS, SPEECH_TOKENS_PER_CHARACTER, Extent
+from token_tracker.proxy.bounds.outputs import answers, tiers
+from token_tracker.proxy.dialects.base import Request
+from token_tracker.proxy.dialects.facts import UNREADABLE, items
+
+# Tokens of one picture that OpenAI's models make, by quality, at the dearest of its fixed sizes; four times as much for
+# sizes of the client's own. Each partial picture of a stream adds 100.
+_PICTURE_TOKENS = {b'"low"': 408, b'"medium"': 1584}
+_BEST_PICTURE_TOKENS = 6240
+_PARTIAL_TOKENS = 100
+_SIZES = (b"null", b'"auto"', b'"1024x1024"', b'"1024x1536"', b'"1536x1024"')
+_DOCUMENTS_PER_SEARCH = 100  # a search unit of Cohere: one query over so many documents,
+_DOCUMENT_BYTES = 500  # each of at most 500 tokens: longer ones count as several
+
+_plain = msgspec.json.Decoder(str | list[str | int | list[int]] | None).decode
+
+
+def embeddings(request: Request) -> Extent:
+    """Texts or tokens; an object in the input may refer to anything."""
+    return Extent(
+        text_tokens=len(request.original) + MESSAGE_TOKENS * max(1, items(request.original, "input")),
+        is_open=_has_objects(request.fields.get("input", b"")),
+        outputs=0,
+        tiers=tiers(request.fields),
+    )
+
+
+def moderations(request: Request) -> Extent:
+    return embeddings(request)
+
+
+def rerank(request: Request) -> Extent:
+    """The query is read again with each document."""
+    documents = max(1, items(request.original, "documents"))
+    read_bytes = len(request.original) + documents * (len(request.fields.get("query", b"")) + MESSAGE_TOKENS)
+    chunks = documents + read_bytes // _DOCUMENT_BYTES
+    return Extent(text_tokens=read_bytes, outputs=0, queries=-(-chunks // _DOCUMENTS_PER_SEARCH))
+
+
+def speech(request: Request) -> Extent:
+    characters = max(1, request.characters)
+    return Extent(
+        text_tokens=len(request.original) + MESSAGE_TOKENS,
+        outputs=0,
+        made_tokens=SPEECH_TOKENS_PER_CHARACTER * characters,
+        made_class="output_audio_tokens",
+        characters=characters,
+    )
+
+
+def images(request: Request) -> Extent:
+    fields = request.fields
+    number = answers(fields, "n")
+    return pictures_made(
+        number,
+        text_tokens=len(request.original) + MESSAGE_TOKENS,
+        quality=fields.get("quality", b"null"),
+        size=fields.get("size", b"null"),
+        partial=answers(fields, "partial_images"),
+    )
+
+
+def pictures_made(
+    number: int | None, *, text_tokens: int, quality: bytes, size: bytes, partial: int | None, inputs: int = 0
+) -> Extent:
+    """`quality` and `size` as JSON; `inputs`: pictures that are sent along."""
+    each = _PICTURE_TOKENS.get(quality, _BEST_PICTURE_TOKENS) * (1 if size in _SIZES else 4)
+    return Extent(
+        text_tokens=text_tokens,
+        images=inputs,
+        unbounded="" if number is not None and partial is not None else "a number of pictures that cannot be read",
+        outputs=0,
+        made_tokens=(number or 1) * (each + _PARTIAL_TOKENS * (partial or 0)),
+        made_class="output_image_tokens",
+        pictures=number or 1,
+    )
+
+
+def _has_objects(raw: bytes) -> bool:
+    """Whether there is anything else than texts and tokens."""
+    if b"{" not in raw:
+        return False
+    try:
+        _plain(raw)
+    except UNREADABLE:
+        return True
+    return False

@@ -1,0 +1,142 @@
+"""What a conversation carries besides text: images and sound sent inline, and what is only referred to.
+
+Media are looked for where they belong and nowhere else: a text that looks like one is text, and counts as such.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from token_tracker.proxy.dialects.facts import UNREADABLE
+
+Raw = msgspec.Raw
+_NOTHING = Raw(b"null")
+_INLINE = b'"data:image/'
+_NO_MORE = 8  # results of tools within documents within …: nobody nests deeper
+
+# What is text as far as its bytes go. Calls of tools, their arguments and their results among them.
+_WORDS = ("text", "input_text", "output_text", "summary_text", "reasoning_text", "refusal", "reasoning", "thinking")
+_CALLS = ("tool_use", "tool_call", "function", "function_call", "custom_tool_call", "custom_tool_call_output")
+_COMMANDS = ("local_shell_call", "local_shell_call_output", "apply_patch_call", "apply_patch_call_output")
+_TEXTS = frozenset((*_WORDS, "redacted_thinking", *_CALLS, *_COMMANDS))
+_NESTING = frozenset(
+    ("message", "tool_result", "function_call_output", "document", "search_result", "computer_call_output")
+)
+
+
+class _Part(msgspec.Struct, gc=False):
+    type: Any = None
+    role: Any = None
+    content: Raw = _NOTHING
+    output: Raw = _NOTHING
+    image_url: Raw = _NOTHING
+    input_audio: Raw = _NOTHING
+    audio: Raw = _NOTHING
+    source: Raw = _NOTHING
+    cache_control: Raw = _NOTHING
+
+
+_parts = msgspec.json.Decoder(list[_Part]).decode
+_members = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+@dataclass(slots=True)
+class Found:
+    """`items`: messages, or what stands in their place; `media_bytes`: of the JSON that is no text."""
+
+    items: int = 0
+    images: int = 0
+    audio_bytes: int = 0
+    media_bytes: int = 0
+    is_open: bool = False
+    writes_cache: bool = False  # something says that it is to be kept in the provider's cache
+
+    def conversation(self, raw: bytes) -> None:
+        """`messages`, Anthropic's `system`, or the `input` of Responses."""
+        if raw in (b"", b"null") or raw.startswith(b'"'):
+            self.items += 1
+            return
+        self._list(raw, 0, is_top=True)
+
+    def _list(self, raw: bytes | Raw, depth: int, *, is_top: bool = False) -> None:
+        try:
+            parts = _parts(raw)
+        except UNREADABLE:
+            self.is_open = True
+            return
+        if is_top:
+            self.items += len(parts)
+        for part in parts:
+            self._part(part, depth)
+
+    def _part(self, part: _Part, depth: int) -> None:
+        kind = part.type
+        self.writes_cache |= part.cache_control != _NOTHING
+        if kind in _TEXTS:
+            return
+        if kind is None or kind in _NESTING:  # without a type: a message
+            self.is_open |= kind is None and (part.role is None or part.audio != _NOTHING)
+            for inner in (part.content, part.output):
+                self._inside(inner, depth)
+            self._source(part.source, is_image=False, depth=depth)
+        elif kind in ("image_url", "input_image") and part.image_url != _NOTHING:
+            self._image(part.image_url)
+        elif kind == "image":
+            self._source(part.source, is_image=True, depth=depth)
+        elif kind == "input_audio" and part.input_audio != _NOTHING:
+            size = _size(part.input_audio)
+            self.audio_bytes += size
+            self.media_bytes += size
+        else:
+            self.is_open = True
+
+    def _inside(self, raw: Raw, depth: int) -> None:
+        first = _begin(raw, 1)
+        if first == b"[" and depth < _NO_MORE:
+            self._list(raw, depth + 1)
+        elif first not in (b'"', b"n"):
+            self.is_open = True
+
+    def _image(self, raw: Raw) -> None:
+        """`"data:…"`, or an object with that `url`."""
+        if _begin(raw, 1) == b"{":
+            members = _try_members(raw) or {}
+            self.is_open |= "file_id" in members
+            raw = members.get("url", _NOTHING)
+        if _begin(raw, len(_INLINE)) != _INLINE:
+            self.is_open = True
+            return
+        self.images += 1
+        self.media_bytes += _size(raw)
+
+    def _source(self, raw: Raw, *, is_image: bool, depth: int) -> None:
+        """Anthropic's `source`: inline, or an address, or a file's id. How many pages a document has is not read."""
+        if raw == _NOTHING and not is_image:
+            return
+        members = _try_members(raw)
+        kind = bytes(members.get("type", _NOTHING)) if members is not None else b""
+        if members is not None and is_image and kind == b'"base64"':
+            self.images += 1
+            self.media_bytes += _size(raw)
+        elif members is not None and not is_image and kind == b'"content"':
+            self._inside(members.get("content", _NOTHING), depth)
+        elif is_image or kind != b'"text"':
+            self.is_open = True
+
+
+def _size(raw: Raw) -> int:
+    return memoryview(raw).nbytes
+
+
+def _begin(raw: Raw, size: int) -> bytes:
+    return bytes(memoryview(raw)[:size])
+
+
+def _try_members(raw: Raw) -> dict[str, Raw] | None:
+    try:
+        return _members(raw)
+    except UNREADABLE:
+        return None

@@ -1,0 +1,224 @@
+"""The fields of a budget as they come from outside: checked all at once, and read into columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, TypedDict
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from token_tracker.database.models import Budget
+from token_tracker.domain.money import format_usd, to_nano_usd
+from token_tracker.domain.windows import PERIODS
+from token_tracker.services import checks
+
+MOST_USD = Decimal(9_000_000_000)  # what 64 bits hold in nano-dollars
+MOST_TOKENS = 2**52
+MOST_ALERTS = 50
+_CHOICES = {
+    "enforcement": ("hard", "soft", "alert"),
+    "action": ("block", "downgrade"),
+    "clamp": ("missing", "always"),
+    "on_store_error": ("deny", "allow"),
+}
+_NAMES = {"action": "on_exceeded.action", "downgrade_at": "on_exceeded.downgrade_at"}  # as the contract has them
+RECIPIENTS = ("email", "slack_webhook", "webhook")
+
+
+class AlertFields(TypedDict, total=False):
+    """`threshold`: percent of the budget. Exactly one recipient."""
+
+    threshold: Decimal | int | float | str
+    email: str | None
+    slack_webhook: str | None
+    webhook: str | None
+
+
+class BudgetFields(TypedDict, total=False):
+    """What may be set and changed. `limit_usd`: an exact decimal, best as text; None: no limit of that measure.
+    `downgrade_model` '' or None: none."""
+
+    name: str
+    limit_usd: Decimal | int | float | str | None
+    limit_tokens: int | None
+    enforcement: str
+    action: str
+    downgrade_model: str | None
+    downgrade_at: int
+    clamp: str
+    default_output_tokens: int
+    min_output_tokens: int
+    allow_unbounded: bool
+    on_store_error: str
+    alerts: Sequence[AlertFields]
+
+
+DEFAULTS: dict[str, Any] = {
+    "limit_nano_usd": None,
+    "limit_tokens": None,
+    "enforcement": "hard",
+    "action": "block",
+    "downgrade_model": "",
+    "downgrade_at": 100,
+    "clamp": "missing",
+    "default_output_tokens": 8192,
+    "min_output_tokens": 256,
+    "allow_unbounded": False,
+    "on_store_error": "deny",
+}
+COLUMNS = ("name", *DEFAULTS)
+
+
+def read(fields: BudgetFields) -> tuple[dict[str, Any], checks.Problems]:
+    """The fields given as columns (alerts apart), and what is wrong with each."""
+    columns: dict[str, Any] = {}
+    problems: checks.Problems = []
+    given: Mapping[str, Any] = fields
+    for name, value in given.items():
+        if name == "limit_usd":
+            columns["limit_nano_usd"], found = (None, []) if value is None else usd(name, value)
+        elif name == "alerts":
+            found = _alert_problems(value)
+        else:
+            columns[name], found = value, _problems(name, value)
+        problems += found
+    if "downgrade_model" in columns:
+        columns["downgrade_model"] = columns["downgrade_model"] or ""
+    return columns, problems
+
+
+def together(columns: Mapping[str, Any], model: str) -> checks.Problems:
+    """What is wrong with all columns of a budget beside each other."""
+    problems: checks.Problems = []
+    if columns["limit_nano_usd"] is None and columns["limit_tokens"] is None:
+        problems.append(("limit_usd", "is required, or 'limit_tokens', or both"))
+    if columns["min_output_tokens"] > columns["default_output_tokens"]:
+        problems.append(("min_output_tokens", "must not be larger than 'default_output_tokens'"))
+    goes_to = columns["downgrade_model"]
+    if columns["action"] == "downgrade":
+        if not goes_to:
+            problems.append(("on_exceeded.model", "is required: the model to go to"))
+        elif goes_to == model:
+            problems.append(("on_exceeded.model", "must be another model than the budget's own"))
+        if columns["enforcement"] == "alert":
+            problems.append(("on_exceeded.action", "must be 'block' with enforcement 'alert', which never acts"))
+    elif goes_to:
+        problems.append(("on_exceeded.model", "goes with the action 'downgrade' only"))
+    return problems
+
+
+def usd(field: str, value: object, *, least: Decimal = Decimal(0)) -> tuple[int, checks.Problems]:
+    """Nano-dollars, and what is wrong."""
+    amount = _decimal(value)
+    if amount is None:
+        return 0, [(field, "must be an amount in US dollars, like '10.00'")]
+    if not least <= amount <= MOST_USD:
+        return 0, [(field, f"must be between {least} and {MOST_USD}")]
+    if amount * 10**9 % 1:
+        return 0, [(field, "must have at most 9 places")]
+    return to_nano_usd(amount), []
+
+
+def alerts(entries: Iterable[AlertFields]) -> list[dict[str, Any]]:
+    """As columns of `budget_alerts`; of entries that `read` found right."""
+    return [
+        {"threshold_percent": _decimal(entry.get("threshold")), **{name: entry.get(name) for name in RECIPIENTS}}
+        for entry in entries
+    ]
+
+
+def time_zone(value: object) -> tuple[str, checks.Problems]:
+    try:
+        return ZoneInfo(str(value)).key, [] if isinstance(value, str) else [("timezone", "must be text")]
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return "UTC", [("timezone", "is no time zone: write one such as 'Europe/Berlin'")]
+
+
+def period(value: object) -> checks.Problems:
+    return [] if value in PERIODS else [("period", f"must be one of {', '.join(PERIODS)}")]
+
+
+def public(budget: Budget) -> dict[str, Any]:
+    """What the audit log says of a budget: JSON, money as text."""
+    limit = budget.limit_nano_usd
+    fields = {name: getattr(budget, name) for name in COLUMNS if name != "limit_nano_usd"}
+    return fields | {
+        "scope_type": budget.scope_type,
+        "scope_id": budget.scope_id,
+        "model": budget.model,
+        "period": budget.period,
+        "timezone": budget.timezone,
+        "starts_at": budget.starts_at.astimezone(UTC).isoformat(),
+        "limit_usd": None if limit is None else format_usd(limit),
+        "alerts": sorted(
+            f"{alert.threshold_percent.normalize():f} {alert.email or alert.slack_webhook or alert.webhook}"
+            for alert in budget.alerts
+        ),
+    }
+
+
+def starts_at(value: object, period_name: object) -> checks.Problems:
+    if value is None:
+        return []
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        return [("starts_at", "must be a time with its zone, like 2026-12-31T00:00:00Z")]
+    return [] if period_name == "total" else [("starts_at", "goes with the period 'total' only")]
+
+
+def _problems(name: str, value: object) -> checks.Problems:
+    field = _NAMES.get(name, name)
+    if name == "name":
+        return checks.text(field, value, at_most=200)
+    if name in _CHOICES:
+        return [] if value in _CHOICES[name] else [(field, f"must be one of {', '.join(_CHOICES[name])}")]
+    if name == "downgrade_model":
+        return checks.text("on_exceeded.model", value, at_most=255) if value not in (None, "") else []
+    if name == "allow_unbounded":
+        return [] if isinstance(value, bool) else [(field, "must be true or false")]
+    if name == "limit_tokens":
+        return [] if value is None else checks.whole(field, value, least=0, most=MOST_TOKENS)
+    if name == "downgrade_at":
+        return checks.whole(field, value, least=1, most=100)
+    return checks.whole(field, value, least=1, most=MOST_TOKENS)
+
+
+def _alert_problems(entries: object) -> checks.Problems:
+    if not isinstance(entries, (list, tuple)) or len(entries) > MOST_ALERTS:
+        return [("alerts", f"must be a list of at most {MOST_ALERTS} entries")]
+    problems: checks.Problems = []
+    seen = set()
+    for index, entry in enumerate(entries):
+        field = f"alerts[{index}]"
+        threshold = _decimal(entry.get("threshold"))
+        if threshold is None or not 0 < threshold <= 1_000 or threshold * 1_000 % 1:
+            problems.append((f"{field}.threshold", "must be a percentage above 0, at most 1000, with at most 3 places"))
+        named = {name: entry.get(name) for name in RECIPIENTS if entry.get(name) is not None}
+        if len(named) != 1:
+            problems.append((field, f"must name exactly one of {', '.join(RECIPIENTS)}"))
+            continue
+        ((name, recipient),) = named.items()
+        problems += _recipient_problems(f"{field}.{name}", name, recipient)
+        if (threshold, name, recipient) in seen:
+            problems.append((field, "says the same as an entry before it"))
+        seen.add((threshold, name, recipient))
+    return problems
+
+
+def _recipient_problems(field: str, name: str, recipient: object) -> checks.Problems:
+    if name == "email":
+        problems = checks.text(field, recipient, at_most=320)
+        return problems or ([] if "@" in str(recipient).strip("@") else [(field, "must be an e-mail address")])
+    problems = checks.text(field, recipient, at_most=2000)
+    is_address = str(recipient).startswith(("https://", "http://"))
+    return problems or ([] if is_address else [(field, "must be a URL that begins with https:// or http://")])
+
+
+def _decimal(value: object) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
+        return None
+    try:
+        amount = Decimal(str(value).strip())
+    except InvalidOperation:
+        return None
+    return amount if amount.is_finite() and abs(amount.adjusted()) < 30 else None
