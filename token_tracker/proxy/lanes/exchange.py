@@ -73,6 +73,7 @@ class Exchange:
             return self._has_next
         finally:
             deadline.stop()
+            self.client.unwatch()
             self.floor.in_flight.discard(self)
             self.floor.drains -= self._is_draining
 
@@ -190,9 +191,12 @@ class Exchange:
     async def _forward(self) -> None:
         upstream = self.upstream
         SENDING.set(self)
-        response = await self.floor.session.request(
-            upstream.method, upstream.url, headers=upstream.headers, data=upstream.body, allow_redirects=False
-        )
+        try:
+            response = await self.floor.session.request(
+                upstream.method, upstream.url, headers=upstream.headers, data=upstream.body, allow_redirects=False
+            )
+        finally:
+            SENDING.set(None)  # the task's context would hold the exchange, which holds the task
         try:
             await answer(self, response)
         finally:

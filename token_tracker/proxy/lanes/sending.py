@@ -13,14 +13,14 @@ class Sender(Protocol):
         """A connection is there, and bytes begin to leave."""
 
 
-SENDING: ContextVar[Sender] = ContextVar("sending")
+SENDING: ContextVar[Sender | None] = ContextVar("sending", default=None)
 
 
 class MarkingRequest(aiohttp.ClientRequest):
     """Tells the exchange of the current task."""
 
     async def send(self, conn: Any) -> aiohttp.ClientResponse:
-        sender = SENDING.get(None)
+        sender = SENDING.get()
         if sender is not None:  # the health check of the LiteLLM process uses the same pool
             sender.sending()
         return await super().send(conn)
