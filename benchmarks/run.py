@@ -318,6 +318,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the gateway beside others, in one run.")
     parser.add_argument("--part", action="append", choices=PARTS, help="only this part; may come several times")
     parser.add_argument("--quick", action="store_true", help="two short rounds instead of five")
+    parser.add_argument("--rounds", type=int, help="how many rounds (5), of which the median is taken")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     missing = [tool for tool in ("nginx", "wrk") if not shutil.which(tool)]
@@ -339,6 +340,7 @@ def main() -> None:
         slow = stack.enter_context(module("upstream", directory))
         target = Target(ceiling.url, separate_stream=True)
         rounds, seconds = (2, 2) if options.quick else (5, 4)
+        rounds = options.rounds or rounds
         bench = Bench(directory, rounds, seconds, upstream.url, limit, target, ceiling.pids["ceiling"], slow.url)
         for part in options.part or PARTS:
             print(f"{part} …", file=sys.stderr, flush=True)
