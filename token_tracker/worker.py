@@ -1,4 +1,4 @@
-"""The worker: once per installation, it compares the hourly sums with the ledger and removes rows past their time."""
+"""The worker: once per installation, it compares hourly sums with the ledger, removes old rows, and tells people."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from token_tracker.config.load import ConfigurationError, load_settings
 from token_tracker.config.logs import write_logs
 from token_tracker.database.session import DatabaseUrlError, make_engine, reading, transaction
+from token_tracker.notifications import notifier as notifications
 from token_tracker.services import leases, retention, rollups
 from token_tracker.services.outage import Attempts, Outage
 
@@ -77,6 +78,11 @@ class Worker:
         ]
         if retention_days is not None:
             self._jobs.append(Job(self.purge, every(timedelta(hours=1)), at))
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether it holds the lease, as far as it knows."""
+        return bool(self._holds_lease)
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop`, whatever the database does meanwhile."""
@@ -184,8 +190,15 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _signal, _frame: stop.set())
+    notifier = notifications.make(engine, settings)
+    with Attempts(Outage("alerts wait for it"), "alerts"):
+        notifications.warn_of_unreachable(engine, settings)
     holder = f"{socket.gethostname()[:40]}-{secrets.token_hex(4)}"
-    Worker(engine, settings.retention_days, holder, datetime.now(UTC)).run(stop)
+    worker = Worker(engine, settings.retention_days, holder, datetime.now(UTC))
+    alerts = threading.Thread(target=notifier.run, args=[stop, lambda: worker.is_at_work], name="alerts")
+    alerts.start()
+    worker.run(stop)
+    alerts.join()
     engine.dispose()
     log.info("stopped")
     return 0

@@ -35,6 +35,7 @@ READS = {
     "tokens:read",
     "prices:read",
     "rules:read",
+    "alerts:read",
     "audit:read",
 }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dotenv.parser import parse_stream
 
+from token_tracker.config.mail import read_mail
 from token_tracker.config.problems import nearest
 from token_tracker.config.values import Address, Secret, Settings, SingleSignOn, Tls
 from token_tracker.domain.access import Role
@@ -49,6 +50,14 @@ DEFAULTS: Mapping[str, str] = {
     PREFIX + "OIDC_ROLES": "",
     PREFIX + "OIDC_DEFAULT_ROLE": "member",
     PREFIX + "OIDC_TEAM_CLAIM": "",
+    "SMTP_SERVER": "",
+    "SMTP_PORT": "587",
+    "SMTP_USERNAME": "",
+    "SMTP_PASSWORD": "",
+    "SMTP_FROM_ADDRESS": "",
+    "NOTIFICATION_EMAIL": "",
+    PREFIX + "SMTP_SECURITY": "",  # by port
+    PREFIX + "WEBHOOK_SECRET": "",
 }
 PROVIDER_KEYS: Mapping[str, str] = {p.key_variable: p.name for p in PROVIDERS.values() if p.key_variable}
 WORKERS_MOST = 64
@@ -175,6 +184,8 @@ def read_settings(variables: Mapping[str, str], cwd: Path, problems: list[str]) 
         single_sign_on=_single_sign_on(read),
         api_url=read.url(PREFIX + "API_URL"),
         dashboard_url=read.url(PREFIX + "DASHBOARD_URL"),
+        mail=read_mail(read.text, lambda: read.whole("SMTP_PORT", 1, 65535), problems),
+        webhook_secret=read.secret(PREFIX + "WEBHOOK_SECRET"),
         metrics=read.metrics(),
         log_format=read.one_of(PREFIX + "LOG_FORMAT", ("text", "json")),
         log_calls=read.one_of(PREFIX + "LOG_CALLS", ("true", "false")) == "true",

@@ -82,6 +82,13 @@ def secret_key(settings: Settings) -> bytes:
     return _kept(settings, "secret_key", lambda: secrets.token_hex(32)).encode()
 
 
+def webhook_secret(settings: Settings) -> bytes:
+    """What signs generic webhooks: the setting, else 256 random bits made once and kept in the data directory."""
+    if settings.webhook_secret is not None:
+        return settings.webhook_secret.value.encode()
+    return _kept(settings, "webhook_secret", lambda: secrets.token_hex(32)).encode()
+
+
 def node_id(settings: Settings) -> str:
     """Eight hex digits that name this data directory in journal segments."""
     return _kept(settings, "node_id", lambda: secrets.token_hex(4))

@@ -74,6 +74,20 @@ class SingleSignOn:
 
 
 @dataclass(frozen=True, slots=True)
+class Mail:
+    """How mail goes out. `server` '': none does. `security`: 'starttls', 'tls' or 'none'; `sender`: the address in
+    From; `recipient`: who gets what no budget sends to people of its own, '' for nobody."""
+
+    server: str = ""
+    port: int = 587
+    username: str = ""
+    password: Secret | None = None
+    security: str = "starttls"
+    sender: str = ""
+    recipient: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Read once from the environment and `.env`; see `.env.example` for each name's meaning."""
 
@@ -91,6 +105,8 @@ class Settings:
     single_sign_on: SingleSignOn | None = None
     api_url: str = ""  # how people reach it, where a proxy stands between; '': as they asked for it
     dashboard_url: str = ""
+    mail: Mail = Mail()
+    webhook_secret: Secret | None = None  # None: generated and kept in data_dir
     log_format: str = "text"  # or 'json'
     log_calls: bool = True
     metrics: Address | None = None  # where /metrics answers without a key

@@ -30,6 +30,8 @@ class Permission(StrEnum):
     AUDIT_READ = "audit:read"
     TOKENS_READ = "tokens:read"
     TOKENS_MANAGE = "tokens:manage"
+    ALERTS_READ = "alerts:read"
+    ALERTS_MANAGE = "alerts:manage"
     PASSWORD_CHANGE = "password:change"  # noqa: S105 (a name)
 
 
@@ -83,6 +85,7 @@ GRANTS: Mapping[Role, Mapping[Permission, Reach]] = MappingProxyType(
         Role.VIEWER: MappingProxyType(
             dict.fromkeys(
                 (
+                    Permission.ALERTS_READ,
                     Permission.USAGE_READ,
                     Permission.KEYS_READ,
                     Permission.USERS_READ,

@@ -504,6 +504,18 @@ def test_a_hard_budget_waits_for_its_counter_to_be_built(kind: str) -> None:
     run(scenario())
 
 
+def test_a_budget_whose_counters_are_built_anew_waits_although_it_was_ready_before(kind: str) -> None:
+    async def scenario() -> None:
+        async with Stand(kind) as stand:
+            await stand.rules(budget(1000))
+            assert (await stand.ask(1)).is_admitted
+            stand.gate.set_rules(Rules([budget(1000, is_built=False)]))
+            (refused,) = (await stand.ask(1)).refused
+            assert refused.reason is Reason.COUNTER_BUILDING
+
+    run(scenario())
+
+
 def test_a_rate_of_requests_never_passes_its_limit_in_any_span_and_tells_when_to_come_back(kind: str) -> None:
     async def scenario() -> None:
         async with Stand(kind) as stand:

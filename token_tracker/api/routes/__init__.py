@@ -1,6 +1,7 @@
 """One module a noun: its routes and what they answer."""
 
 from token_tracker.api.routes import (
+    alerts,
     audit,
     auth,
     budgets,
@@ -19,5 +20,5 @@ from token_tracker.api.routes import (
 from token_tracker.api.routing import Route
 
 _BOOKS, _RULES = (usage, unmetered, refusals, prices), (budgets, rate_limits, freezes)
-_NOUNS = (system, auth, single_sign_on, *_BOOKS, *_RULES, keys, people, service_tokens, audit)
+_NOUNS = (system, auth, single_sign_on, *_BOOKS, *_RULES, keys, people, service_tokens, audit, alerts)
 ROUTES: tuple[Route, ...] = tuple(route for noun in _NOUNS for route in noun.ROUTES)

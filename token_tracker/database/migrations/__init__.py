@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-HEAD = "0005"  # the newest revision; known without loading Alembic, which takes longer than the rest of a start
+HEAD = "0006"  # the newest revision; known without loading Alembic, which takes longer than the rest of a start
 _VERSION_TABLE = "alembic_version"
 _LOCK = 0x74745F696E6974  # 'tt_init': PostgreSQL's advisory lock of all who prepare this database
 

@@ -1,5 +1,6 @@
 """All tables."""
 
+from token_tracker.database.models.alerts import AlertDelivery
 from token_tracker.database.models.audit import AuditEntry
 from token_tracker.database.models.base import Base, UtcDateTime
 from token_tracker.database.models.books import ConfigVersion, JournalOffset, Lease, OpenHolds, SystemState
@@ -24,6 +25,7 @@ __all__ = [
     "LATENCY_COLUMNS",
     "ROLLUP_KEYS",
     "ROLLUP_SUMS",
+    "AlertDelivery",
     "ApiKey",
     "AuditEntry",
     "Base",

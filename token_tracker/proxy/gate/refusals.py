@@ -88,8 +88,10 @@ def all_waiting(budgets: Iterable[BudgetPlace], reason: Reason) -> tuple[Refused
 
 
 def building(placed: Placed, ready: frozenset[str]) -> tuple[Refused, ...]:
-    """The hard budgets that cannot count yet."""
-    return all_waiting((each for each in placed.hard if each.rule.id not in ready), Reason.COUNTER_BUILDING)
+    """The hard budgets that cannot count yet: by the books, or by the rule itself, whose counters are built anew when
+    it limits something more."""
+    waiting = (each for each in placed.hard if each.rule.id not in ready or not each.rule.is_built)
+    return all_waiting(waiting, Reason.COUNTER_BUILDING)
 
 
 def judged(

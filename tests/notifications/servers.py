@@ -1,0 +1,156 @@
+"""A mail server that can misbehave, and a receiver of webhooks; both real, on free ports of this machine."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email import message_from_bytes
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
+
+PASSWORD = "open sesame"
+
+
+class Mailbox:
+    """What the server took; `says`: what it answers at a stage ('MAIL', 'RCPT', 'DATA') once for each text in the
+    list, the last for ever; `cuts_at`: the stages at which it hangs up, once each ('TAKEN': it took the mail)."""
+
+    def __init__(self) -> None:
+        self.taken: list[Message] = []
+        self.says: dict[str, list[str]] = {}
+        self.cuts_at: set[str] = set()
+
+    def ids(self) -> list[str]:
+        return [str(message["Message-ID"]) for message in self.taken]
+
+    async def handle_EHLO(
+        self, server: Any, session: Any, envelope: Any, hostname: str, responses: list[str]
+    ) -> list[str]:
+        session.host_name = hostname
+        self._cut(server, "EHLO")
+        return responses
+
+    async def handle_MAIL(self, server: Any, session: Any, envelope: Any, address: str, options: list[str]) -> str:
+        envelope.mail_from = address
+        return self._answer(server, "MAIL")
+
+    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: list[str]) -> str:
+        answer = self._answer(server, "RCPT")
+        if answer.startswith("2"):
+            envelope.rcpt_tos.append(address)
+        return answer
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        answer = self._answer(server, "DATA")
+        if answer.startswith("2") and server.transport is not None and not server.transport.is_closing():
+            self.taken.append(message_from_bytes(envelope.content))
+            self._cut(server, "TAKEN")
+        return answer
+
+    async def handle_QUIT(self, server: Any, session: Any, envelope: Any) -> str:
+        self._cut(server, "QUIT")
+        return "221 Bye"
+
+    def _answer(self, server: Any, stage: str) -> str:
+        self._cut(server, stage)
+        said = self.says.get(stage)
+        if not said:
+            return "250 taken as 4711" if stage == "DATA" else "250 OK"
+        return said.pop(0) if len(said) > 1 else said[0]
+
+    def _cut(self, server: Any, stage: str) -> None:
+        if stage in self.cuts_at:
+            self.cuts_at.discard(stage)
+            server.transport.abort()
+
+
+@contextmanager
+def mail_server(
+    mailbox: Mailbox, *, tls: Path | None = None, security: str = "none", login: bool = False
+) -> Iterator[int]:
+    """Its port. `tls`: a directory with `cert.pem` and `key.pem`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = None
+    if tls is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(tls / "cert.pem", tls / "key.pem")
+
+    def authenticator(_server: Any, _session: Any, _envelope: Any, _mechanism: str, data: Any) -> AuthResult:
+        is_right = data.password == PASSWORD.encode()
+        return AuthResult(success=is_right, handled=is_right)
+
+    controller = Controller(
+        mailbox,
+        hostname="127.0.0.1",
+        port=port,
+        ssl_context=context if security == "tls" else None,
+        tls_context=context if security == "starttls" else None,
+        require_starttls=security == "starttls",
+        authenticator=authenticator if login else None,
+        auth_required=login,
+        auth_require_tls=security == "starttls",
+    )
+    controller.start()
+    try:
+        yield port
+    finally:
+        controller.stop()
+
+
+def certificate(directory: Path) -> Path:
+    """Of 127.0.0.1, signed by itself."""
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 30 -subj /CN=127.0.0.1"
+    subprocess.run(
+        [*command.split(), "-addext", "subjectAltName=IP:127.0.0.1"], cwd=directory, check=True, capture_output=True
+    )
+    return directory
+
+
+class Receiver:
+    """`got`: (headers, body) of each request; `statuses` are answered one after the other, the last for ever."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[dict[str, str], bytes]] = []
+        self.statuses = [200]
+        self.gate = threading.Event()
+        self.gate.set()
+
+
+@contextmanager
+def http_receiver(receiver: Receiver) -> Iterator[str]:
+    """Its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            receiver.gate.wait(20)
+            receiver.got.append((dict(self.headers), body))
+            status = receiver.statuses.pop(0) if len(receiver.statuses) > 1 else receiver.statuses[0]
+            self.send_response(status)
+            self.send_header("Content-Length", "4")
+            self.end_headers()
+            self.wfile.write(b"said")
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/hook"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

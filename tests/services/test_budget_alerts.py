@@ -1,0 +1,198 @@
+"""Crossings found from the books: once, the highest at a time, and back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from token_tracker.database.models import AlertDelivery, Budget, BudgetAlert, BudgetTopUp, CounterState
+from token_tracker.database.session import reading, transaction
+from token_tracker.domain.money import NANO_PER_USD
+from token_tracker.domain.windows import window_of
+from token_tracker.services import budget_alerts
+
+NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
+START = datetime(2026, 1, 1, tzinfo=UTC)
+OPS = "ops@example.com"
+
+
+def a_budget(session: Session, thresholds: tuple[str, ...] = ("50", "80", "100"), **changes: object) -> Budget:
+    values: dict[str, object] = {
+        "id": "b1",
+        "name": "Daily cap",
+        "scope_type": "global",
+        "period": "daily",
+        "timezone": "UTC",
+        "limit_nano_usd": 10 * NANO_PER_USD,
+        "enforcement": "hard",
+        "source": "api",
+        "starts_at": START,
+        "created_at": START,
+        "counter_built_at": START,
+        **changes,
+    }
+    budget = Budget(**values)
+    budget.alerts = [BudgetAlert(threshold_percent=Decimal(each), email="team@example.com") for each in thresholds]
+    session.add(budget)
+    session.flush()
+    return budget
+
+
+def spend(session: Session, usd: str, *, at: datetime = NOON, member: str = "", budget_id: str = "b1") -> None:
+    budget = session.get_one(Budget, budget_id)
+    is_rolling = budget.period.startswith("rolling")
+    at_us = int(at.timestamp()) * 1_000_000
+    bucket = (
+        int(at.timestamp()) // 3600 * 3600
+        if is_rolling
+        else window_of(budget.period, budget.timezone, at_us, int(START.timestamp()) * 1_000_000).start_s
+    )
+    place = (budget_id, "usd", member, bucket)
+    state = session.get(CounterState, place)
+    if state is None:
+        state = CounterState(
+            budget_id=budget_id,
+            measure="usd",
+            member=member,
+            bucket=bucket,
+            spent=0,
+            unproven=0,
+            version=0,
+            updated_at=at,
+        )
+        session.add(state)
+    state.spent += int(Decimal(usd) * NANO_PER_USD)
+    state.updated_at = at
+    session.flush()
+
+
+def look(engine: Engine, at: datetime = NOON, notify: str = "", since: datetime | None = None) -> int:
+    with transaction(engine) as session:
+        found = budget_alerts.find(session, at=at, notify=notify, changed_since=since)
+        return budget_alerts.write(session, found, at=at)
+
+
+def told(engine: Engine, *, covered: bool = False) -> list[tuple[str, str]]:
+    """(event, threshold) of what was written, in the order of its making."""
+    with reading(engine) as session:
+        rows = session.scalars(select(AlertDelivery).order_by(AlertDelivery.created_at, AlertDelivery.threshold)).all()
+        return [(row.event, row.threshold) for row in rows if (row.state == "covered") is covered]
+
+
+def test_each_threshold_is_told_once_however_often_the_books_are_read(engine: Engine) -> None:
+    with transaction(engine) as session:
+        a_budget(session)
+    for minute, usd in enumerate(["4.9", "0.1", "2.9", "0.1", "3", "1"]):
+        with transaction(engine) as session:
+            spend(session, usd, at=NOON + timedelta(minutes=minute))
+        for _ in range(3):
+            look(engine, NOON + timedelta(minutes=minute))
+    assert told(engine) == [("budget.threshold", "50"), ("budget.threshold", "80"), ("budget.threshold", "100")]
+
+
+def test_several_thresholds_between_two_looks_are_one_message_of_the_highest(engine: Engine) -> None:
+    with transaction(engine) as session:
+        a_budget(session)
+        spend(session, "8.5")
+    assert look(engine) == 1
+    assert told(engine) == [("budget.threshold", "80")]
+    assert told(engine, covered=True) == [("budget.threshold", "50")]
+    with reading(engine) as session:
+        facts = session.scalars(select(AlertDelivery.facts).where(AlertDelivery.state == "pending")).one()
+    assert (facts["spent"], facts["limit"], facts["percent"]) == ("8.500000000", "10.000000000", "85.0")
+    assert (facts["window_end"], facts["forecast_ends_at"]) == ("2026-03-11T00:00:00Z", "2026-03-10T14:07:03Z")
+
+
+def test_the_next_window_tells_again(engine: Engine) -> None:
+    with transaction(engine) as session:
+        a_budget(session, ("80",))
+        spend(session, "9")
+    look(engine)
+    tomorrow = NOON + timedelta(days=1)
+    assert look(engine, tomorrow) == 0
+    with transaction(engine) as session:
+        spend(session, "9", at=tomorrow)
+    assert look(engine, tomorrow) == 1
+
+
+def test_exceeded_and_recovered_go_to_the_notification_address_and_nowhere_else(engine: Engine) -> None:
+    with transaction(engine) as session:
+        a_budget(session, ())
+        spend(session, "10")
+    assert look(engine, notify="") == 0
+    assert look(engine, notify=OPS) == 1
+    assert look(engine, NOON + timedelta(hours=11), notify=OPS) == 0
+    assert look(engine, NOON + timedelta(days=1), notify=OPS) == 1
+    assert look(engine, NOON + timedelta(days=1), notify=OPS) == 0
+    assert told(engine) == [("budget.exceeded", "100"), ("budget.recovered", "100")]
+
+
+def test_a_raised_limit_recovers_and_the_new_limit_is_told_anew(engine: Engine) -> None:
+    with transaction(engine) as session:
+        a_budget(session, ("80",))
+        spend(session, "10")
+    look(engine, notify=OPS)
+    with transaction(engine) as session:
+        top_up = BudgetTopUp(
+            id="t1", budget_id="b1", amount_nano_usd=10 * NANO_PER_USD, until=None, created_at=NOON, created_by="root"
+        )
+        session.add(top_up)
+    later = NOON + timedelta(minutes=1)
+    assert look(engine, later, notify=OPS, since=later - timedelta(minutes=2)) == 1
+    with transaction(engine) as session:
+        spend(session, "10", at=later)
+    assert look(engine, later + timedelta(seconds=1), notify=OPS) == 2
+    assert sorted(told(engine)) == [
+        ("budget.exceeded", "100"),
+        ("budget.exceeded", "100"),
+        ("budget.recovered", "100"),
+        ("budget.threshold", "80"),
+        ("budget.threshold", "80"),
+    ]
+
+
+def test_each_member_of_a_budget_for_each_is_told_of(engine: Engine) -> None:
+    with transaction(engine) as session:
+        a_budget(session, ("80",), scope_type="user", scope_id="*")
+        spend(session, "9", member="ann")
+        spend(session, "1", member="ben")
+    assert look(engine) == 1
+    with reading(engine) as session:
+        row = session.scalars(select(AlertDelivery)).one()
+        assert (row.subject, row.facts["scope"]) == ("b1|ann", {"type": "user", "id": "ann"})
+
+
+def test_a_rolling_budget_is_told_once_while_its_window_moves(engine: Engine) -> None:
+    with transaction(engine) as session:
+        a_budget(session, ("80",), period="rolling_24h")
+        spend(session, "9")
+    for hour in range(20):
+        look(engine, NOON + timedelta(hours=hour))
+    assert told(engine) == [("budget.threshold", "80")]
+    look(engine, NOON + timedelta(hours=26))
+    with transaction(engine) as session:
+        spend(session, "9", at=NOON + timedelta(hours=26))
+    assert look(engine, NOON + timedelta(hours=26)) == 1
+
+
+@pytest.mark.parametrize(("age_s", "is_seen"), [(5, True), (600, False)])
+def test_a_quick_look_reads_what_changed_lately(engine: Engine, age_s: int, is_seen: bool) -> None:
+    with transaction(engine) as session:
+        a_budget(session)
+        spend(session, "9", at=NOON - timedelta(seconds=age_s))
+    assert look(engine, since=NOON - timedelta(seconds=30)) == int(is_seen)
+    assert look(engine) == int(not is_seen)
+
+
+def test_a_limit_of_nothing_is_spent_by_anything(engine: Engine) -> None:
+    with transaction(engine) as session:
+        a_budget(session, ("100",), limit_nano_usd=0)
+        spend(session, "0")
+    assert look(engine) == 0
+    with transaction(engine) as session:
+        spend(session, "0.000000001")
+    assert look(engine) == 1

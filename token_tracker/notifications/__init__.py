@@ -1,0 +1,1 @@
+"""Tells people: composes messages, sends them through channels, and drains the outbox."""
