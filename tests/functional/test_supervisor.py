@@ -179,7 +179,8 @@ def test_a_gateway_that_dies_over_a_file_just_broken_starts_with_what_was_good(t
         os.kill(former, signal.SIGKILL)
         wait_until(lambda: installation.child_pids("gateway") not in ([], [former]), 15, "the next gateway")
         wait_until(lambda: installation._proxy_ready() and installation.chat()[0] == 200, 15, "its answer")
-        assert "started with the last configuration that could be used" in installation.printed
+        told = "started with the last configuration that could be used"
+        wait_until(lambda: told in installation.printed, 10, "what it says of it")
         installation.config_path.write_text(json.dumps({"model_list": [DEMO_MODEL]}))
 
 
