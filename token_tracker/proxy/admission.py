@@ -24,7 +24,8 @@ from token_tracker.proxy.dialects import AZURE
 from token_tracker.proxy.dialects.base import Envelope, Request, Route
 from token_tracker.proxy.headers import Incoming, decodable, split
 from token_tracker.proxy.lanes.direct import request_headers
-from token_tracker.proxy.lanes.exchange import Shaper, UpstreamRequest
+from token_tracker.proxy.lanes.shaper import Shaper
+from token_tracker.proxy.lanes.upstream_request import UpstreamRequest
 from token_tracker.proxy.permits.desk import Desk
 from token_tracker.proxy.permits.permit import Permit
 from token_tracker.proxy.permits.reach import Reach

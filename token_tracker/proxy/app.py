@@ -26,7 +26,8 @@ from token_tracker.proxy.events import PATH as EVENTS
 from token_tracker.proxy.headers import split
 from token_tracker.proxy.health import Health
 from token_tracker.proxy.ingest import Ingest
-from token_tracker.proxy.lanes.exchange import Exchange, Floor
+from token_tracker.proxy.lanes.exchange import Exchange
+from token_tracker.proxy.lanes.floor import Floor
 from token_tracker.proxy.objects import operations
 from token_tracker.proxy.objects.calls import ObjectCalls
 from token_tracker.proxy.passthrough import PASS, Passthrough

@@ -13,7 +13,10 @@ from token_tracker.domain.errors import Refusal
 from token_tracker.domain.usage import EndReason
 from token_tracker.proxy.call import Attempt, Failed
 from token_tracker.proxy.client import Client
-from token_tracker.proxy.lanes.exchange import Exchange, Floor, Shaper, UpstreamRequest
+from token_tracker.proxy.lanes.exchange import Exchange
+from token_tracker.proxy.lanes.floor import Floor
+from token_tracker.proxy.lanes.shaper import Shaper
+from token_tracker.proxy.lanes.upstream_request import UpstreamRequest
 from token_tracker.proxy.plan import Step
 from token_tracker.proxy.upstreams import Target
 

@@ -56,6 +56,10 @@ class Client:
         if self.gone:
             on_gone()
 
+    def unwatch(self) -> None:
+        """The attempt that watched is over. Who left meanwhile is `gone`."""
+        self._deadline = self._on_gone = None
+
     def leave(self) -> None:
         if not self.gone and not self.finished:
             self.gone = True

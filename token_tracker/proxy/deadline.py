@@ -17,7 +17,7 @@ class Deadline:
     __slots__ = ("_armed_at", "_at", "_handle", "_limit_at", "_limit_phase", "_loop", "_phase", "_task", "fired")
 
     def __init__(self, task: asyncio.Task[None]) -> None:
-        self._task = task
+        self._task: asyncio.Task[None] | None = task
         self._loop = asyncio.get_running_loop()
         self._handle: asyncio.TimerHandle | None = None
         self._armed_at = self._at = self._limit_at = float("inf")
@@ -48,6 +48,9 @@ class Deadline:
                 self._arm(at)
 
     def stop(self) -> None:
+        """No more bounds. It lets go of its task, whose context may lead back to it: a circle of every call would have
+        to be found by the garbage collector, which stops the worker for it."""
+        self._task = None
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -56,7 +59,7 @@ class Deadline:
     def take(self) -> Phase | None:
         """The phase that fired, once, with the cancellation that it caused taken back; None if it was not ours."""
         phase, self.fired = self.fired, None
-        if phase is not None:
+        if phase is not None and self._task is not None:
             self._task.uncancel()
         return phase
 
@@ -75,4 +78,5 @@ class Deadline:
             return
         self.fired = self._phase if self._at <= self._limit_at else self._limit_phase
         self._at = self._limit_at = float("inf")
-        self._task.cancel()
+        if self._task is not None:
+            self._task.cancel()

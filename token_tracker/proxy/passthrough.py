@@ -29,7 +29,7 @@ from token_tracker.proxy.dialects import ROUTES
 from token_tracker.proxy.dialects.base import Dialect, Envelope, Request, Uncounted
 from token_tracker.proxy.headers import decodable, split
 from token_tracker.proxy.lanes.direct import plain_base
-from token_tracker.proxy.lanes.exchange import UpstreamRequest
+from token_tracker.proxy.lanes.upstream_request import UpstreamRequest
 from token_tracker.proxy.objects.calls import Body, sent_headers
 from token_tracker.proxy.objects.readings import Unread, plain_request
 from token_tracker.proxy.subject import subject_of

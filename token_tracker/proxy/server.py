@@ -36,7 +36,8 @@ from token_tracker.proxy.gate.memory import MemoryStore
 from token_tracker.proxy.gate.redis import RedisStore, WrongEvictionPolicy
 from token_tracker.proxy.health import Health, LiteLLMChild
 from token_tracker.proxy.ingest import Ingest
-from token_tracker.proxy.lanes.exchange import Floor, MarkingRequest
+from token_tracker.proxy.lanes.floor import Floor
+from token_tracker.proxy.lanes.sending import MarkingRequest
 from token_tracker.proxy.lanes.translated import TranslatedLane
 from token_tracker.proxy.litellm.evidence import EvidenceServer
 from token_tracker.proxy.models import ModelFacts

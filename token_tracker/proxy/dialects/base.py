@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+import msgspec
+
 from token_tracker.domain.extras import NO_EXTRAS, Extras
 from token_tracker.domain.providers import WireFormat
 from token_tracker.domain.usage import Usage
@@ -75,8 +77,7 @@ class Reading:
     extras: Extras = NO_EXTRAS  # what is billed beside the tokens
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(msgspec.Struct, frozen=True, gc=False):
     """A piece of a stream, split at what the client takes for the end: `forward` goes out at once, `terminal` (that
     event and all after it) only once the end record is in the journal. After the end everything is `terminal`."""
 

@@ -12,6 +12,7 @@ from token_tracker.domain.usage import Usage
 from token_tracker.proxy.dialects.counts import inclusive_usage
 from token_tracker.proxy.dialects.extras import extras_of
 from token_tracker.proxy.dialects.facts import UNREADABLE, facts, identifier, text_bytes
+from token_tracker.proxy.dialects.likeness import Likeness
 from token_tracker.proxy.dialects.sse import PREAMBLE, Fate, SseObserver, payload
 
 _DONE = b"[DONE]"
@@ -37,7 +38,7 @@ _decode = msgspec.json.Decoder(_Chunk).decode
 class ChatObserver(SseObserver):
     """`keeps_usage`: the client asked for the usage chunk itself, so it stays in the stream."""
 
-    __slots__ = ("_has_finished", "_is_chat", "_keeps_usage", "_running", "_tier")
+    __slots__ = ("_has_finished", "_is_chat", "_keeps_usage", "_likeness", "_running", "_tier")
 
     def __init__(self, keeps_usage: bool, *, is_chat: bool = True) -> None:
         super().__init__()
@@ -46,11 +47,17 @@ class ChatObserver(SseObserver):
         self._running: set[Any] = set()  # choices without a finish_reason yet
         self._has_finished = False
         self._tier: Any = None
+        self._likeness = Likeness()
 
     def _looks_ordinary(self, beginning: bytes) -> bool:
         return (_NOT_DONE if self._keeps_usage else _HAS_CHOICES).match(beginning) is not None
 
     def _take(self, event: bytes) -> Fate:
+        size = self._likeness.text_bytes(event)
+        if size is not None:
+            self._add_text(size)
+            return Fate.PASS  # all else that it says was said by the last event that was read
+        self._likeness.forget()
         try:
             chunk = _decode(event[5:] if event.startswith(b"data:") else b"")
         except UNREADABLE:
@@ -60,7 +67,18 @@ class ChatObserver(SseObserver):
                 self.reading.is_final = self.reading.usage is not None
                 return Fate.END
             chunk = _Chunk(**facts(data, *_Chunk.__struct_fields__)) if data else _Chunk()
-        return self._read(chunk)
+        fate = self._read(chunk)
+        if self._likeness.can_learn and _is_text_alone(chunk.choices):
+            self._likeness.learn(event)
+        return fate
+
+    def _skim(self, chunk: bytes, start: int) -> int:
+        run = self._likeness.run(chunk, start)
+        if run is None:
+            return -1
+        self.reading.output_bytes += run.text_bytes
+        self.reading.output_events += run.with_text
+        return run.end
 
     def ending(self, model: str) -> bytes:
         """Every choice that runs is finished by its length; then [DONE]."""
@@ -117,15 +135,26 @@ class ChatObserver(SseObserver):
                 self._running.add(index)
             if "usage" in choice:
                 usage = inclusive_usage(choice["usage"])
+        self._add_text(size)
+        return has_finished, usage
+
+    def _add_text(self, size: int) -> None:
         if size:
             self.reading.output_bytes += size
             self.reading.output_events += 1
-        return has_finished, usage
 
     def _closed(self, is_clean: bool) -> None:
         """Without [DONE] a clean end is complete if the usage came, or every choice that began has finished."""
         reading = self.reading
         reading.saw_end = is_clean and (reading.is_final or (self._has_finished and not self._running))
+
+
+def _is_text_alone(choices: Any) -> bool:
+    """Whether there is one choice, and all the text that it brings is its content."""
+    if type(choices) is not list or len(choices) != 1 or type(choices[0]) is not dict:
+        return False
+    delta = choices[0].get("delta")
+    return type(delta) is dict and 0 < text_bytes(delta.get("content")) == spoken_bytes(delta)
 
 
 def _groq_usage(value: Any) -> Usage | None:

@@ -74,9 +74,11 @@ class SseObserver(ABC):
         """The bytes to send at once, and those that wait for the end record: the end, and all after it."""
         if self._ended:
             return Cut(b"", chunk)
-        blank_at = chunk.find(b"\n\n")
-        if self._event or self._can_skip_lf or blank_at < 0 or blank_at + 2 != len(chunk) or b"\r" in chunk:
+        end = chunk.find(b"\n\n") + 2
+        if end == 1 or self._event or self._can_skip_lf or b"\r" in chunk:
             return self._pieces(chunk)
+        if end != len(chunk):
+            return self._events(chunk)
         fate = self._take(chunk)  # the usual case: one whole event
         if fate is Fate.PASS:
             return Cut(chunk)
@@ -99,6 +101,35 @@ class SseObserver(ABC):
     def _end(self, forward: bytes, terminal: bytes) -> Cut:
         self._ended = True
         return Cut(forward, terminal)
+
+    def _skim(self, chunk: bytes, start: int) -> int:
+        """Where a run of events ends that could be told without looking at each; `start` if none is there, and -1 if it
+        is no use to ask again for this chunk."""
+        return -1
+
+    def _events(self, chunk: bytes) -> Cut:
+        """Several events, and perhaps the beginning of another. What is not taken out goes on as it lies there."""
+        out: list[bytes] = []
+        start = kept_from = skimmed = 0
+        while True:
+            if skimmed >= 0 and (skimmed := self._skim(chunk, start)) > start:
+                start = skimmed
+            end = chunk.find(b"\n\n", start) + 2
+            if end == 1:
+                break
+            fate = self._take(chunk[start:end])
+            if fate is not Fate.PASS:
+                out.append(chunk[kept_from:start])
+                if fate is Fate.END:
+                    return self._end(b"".join(out), chunk[start:])
+                kept_from = end
+            start = end
+        if start == len(chunk) and not kept_from:
+            return Cut(chunk)
+        out.append(chunk[kept_from:start])
+        if start < len(chunk):
+            out.append(self._pieces(chunk[start:]).forward)
+        return Cut(b"".join(out))
 
     def _pieces(self, chunk: bytes) -> Cut:
         out: list[bytes] = []

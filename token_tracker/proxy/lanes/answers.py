@@ -21,7 +21,8 @@ from token_tracker.proxy.permits.cutoff import watch
 from token_tracker.proxy.subject import NAME_CHARACTERS, clean
 
 if TYPE_CHECKING:
-    from token_tracker.proxy.lanes.exchange import Exchange, Shaper
+    from token_tracker.proxy.lanes.exchange import Exchange
+    from token_tracker.proxy.lanes.shaper import Shaper
 
 WHOLE_BYTES = 1 << 20  # a JSON answer up to this size is read before its headers go, so that they can name its cost
 COPY_BYTES = 64 << 20  # of a longer one so much is kept for reading its usage

@@ -3,110 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Awaitable, Callable
 
 import aiohttp
 from msgspec import structs
-from yarl import URL
 
-from token_tracker.config.values import GatewayOptions
-from token_tracker.domain.errors import (
-    Refusal,
-    journal_unavailable,
-    lane_unavailable,
-    shutting_down,
-    upstream_broke,
-    upstream_timeout,
-    upstream_unreachable,
-    upstream_unreadable,
-)
+from token_tracker.domain.errors import journal_unavailable, upstream_unreadable
 from token_tracker.domain.pricing import CostSource
 from token_tracker.domain.usage import EndReason
 from token_tracker.proxy.books.journal import JournalUnavailable
-from token_tracker.proxy.books.records import Awaiting, End, earlier_id
-from token_tracker.proxy.call import Attempt, Failed, Journal
+from token_tracker.proxy.books.records import End, earlier_id
+from token_tracker.proxy.call import Attempt, Failed
 from token_tracker.proxy.client import Client
-from token_tracker.proxy.deadline import Deadline, Phase
-from token_tracker.proxy.dialects.base import StreamObserver, Uncounted
-from token_tracker.proxy.errors import refuse
-from token_tracker.proxy.lanes.answers import answer, remainder
+from token_tracker.proxy.deadline import Deadline
+from token_tracker.proxy.dialects.base import StreamObserver
+from token_tracker.proxy.lanes import booking, endings
+from token_tracker.proxy.lanes.answers import answer
 from token_tracker.proxy.lanes.failures import UnreadableAnswer
+from token_tracker.proxy.lanes.floor import Floor
 from token_tracker.proxy.lanes.following import Attempts, Held
-from token_tracker.proxy.lanes.late import EvidenceSource, complete_later
-from token_tracker.proxy.lanes.unreachable import Complaints, why_unreachable
+from token_tracker.proxy.lanes.sending import SENDING
+from token_tracker.proxy.lanes.shaper import Shaper
+from token_tracker.proxy.lanes.upstream_request import UpstreamRequest
 
 UPSTREAM_ERRORS = (aiohttp.ClientError, OSError, asyncio.IncompleteReadError)
-SENDING: ContextVar[Exchange] = ContextVar("sending")
-
-
-@runtime_checkable
-class Upload(Protocol):
-    """A body on its way up. `is_broken_off`: the client did not send the rest of it."""
-
-    is_broken_off: bool
-
-    def __aiter__(self) -> AsyncIterator[bytes]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
-    """What either lane prepares and the exchange sends."""
-
-    method: str
-    url: str | URL
-    headers: list[tuple[str, str]]
-    body: bytes | Upload | None
-
-
-class Shaper(Protocol):
-    """What makes one translated answer the client's: undoes the traces of the process in between. The direct lane has
-    none and changes nothing. `usage_is_estimate`: the process in between counted where the upstream did not."""
-
-    usage_is_estimate: bool
-
-    def is_unbilled(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-        """Of an error: whether the upstream itself refused, or was not reached."""
-
-    def answer_status(self, status: int, headers: Iterable[tuple[bytes, bytes]] = ()) -> int: ...
-
-    def answer_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]: ...
-
-    def answer_body(self, body: bytes) -> bytes: ...
-
-    def reshape_error(
-        self, family: str, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, request_id: str
-    ) -> bytes: ...
-
-    def feed(self, chunk: bytes) -> bytes: ...
-
-    def close(self) -> bytes: ...
-
-
-@dataclass(slots=True)
-class Floor:
-    """What all calls of a worker share."""
-
-    session: aiohttp.ClientSession
-    journal: Journal
-    options: GatewayOptions
-    evidence: EvidenceSource | None = None
-    in_flight: set[Exchange] = field(default_factory=set)
-    drains: int = 0
-    complaints: Complaints = field(default_factory=Complaints)
-    background: set[asyncio.Task[None]] = field(default_factory=set)
-
-
-class MarkingRequest(aiohttp.ClientRequest):
-    """Tells the exchange when a connection is there and bytes begin to leave: before that, nothing can be billed."""
-
-    async def send(self, conn: Any) -> aiohttp.ClientResponse:
-        exchange = SENDING.get(None)
-        if exchange is not None:  # the health check of the LiteLLM process uses the same pool
-            exchange.sending()
-        return await super().send(conn)
 
 
 class Exchange:
@@ -122,13 +42,13 @@ class Exchange:
         attempts: Attempts | None = None,
     ):
         self.floor, self.attempt, self.client, self.shaper = floor, attempt, client, shaper
+        self.upstream = upstream
         self.observer: StreamObserver | None = None
         self.unbilled: Failed | None = None  # the upstream has refused: all that follows is its error's text
         self.held: Held | None = None
         self.reason: EndReason | None = None
         self._attempts = attempts
         self._is_stopped = self._has_next = False
-        self._upstream = upstream
         self._deadline: Deadline | None = None
         self._first_byte_at_s = float("inf")
         self._saw_byte = self._is_draining = False
@@ -157,6 +77,7 @@ class Exchange:
             return self._has_next
         finally:
             deadline.stop()
+            self.client.unwatch()
             self.floor.in_flight.discard(self)
             self.floor.drains -= self._is_draining
 
@@ -204,34 +125,19 @@ class Exchange:
             await say(self.book(reason, our_status))
 
     def book(self, reason: EndReason, our_status: int = 0) -> End | None:
-        """Write the attempt's row, once; None if it stands already, or if its usage is still awaited.
-
-        Raises `JournalUnavailable`: then the client must not see a clean end.
-        """
+        """Write the attempt's row, once (see `booking.book`). `our_status`: what the client gets where the upstream
+        gave no status. Raises `JournalUnavailable`: then the client must not see a clean end."""
         attempt = self.attempt
         if attempt.is_booked:
             return None
-        attempt.is_booked = True
         self.reason = reason
         attempt.reading.is_estimate |= self.shaper is not None and self.shaper.usage_is_estimate
-        end = attempt.end_record(reason, attempt.status or (0 if self.client.gone else our_status))
-        if not self._is_awaited(reason):
-            self.floor.journal.end(end)
-            return end
-        assert self.floor.evidence is not None
-        self.floor.journal.awaiting(Awaiting(end))
-        work = complete_later(self.floor.evidence, self.floor.journal, attempt, end, self.floor.options.evidence_wait_s)
-        task = asyncio.create_task(work)
-        self.floor.background.add(task)
-        task.add_done_callback(self.floor.background.discard)
-        return None
+        return booking.book(self.floor, attempt, reason, attempt.status or (0 if self.client.gone else our_status))
 
-    def _is_awaited(self, reason: EndReason) -> bool:
-        """Only LiteLLM's callback knows some usage (speech, say): it comes after the end of the answer."""
-        read_whole = reason in (EndReason.COMPLETE, EndReason.CLIENT_DISCONNECT)
-        is_free = self.attempt.dialect.uncounted is Uncounted.FREE
-        translated = self.attempt.opened.lane == "litellm" and self.floor.evidence is not None and not is_free
-        return translated and read_whole and not (self.attempt.reading.is_final and self.attempt.reading.usage)
+    async def say_held(self) -> None:
+        """Nothing follows the failed attempt: book it, and tell the client what there is."""
+        assert self.held is not None
+        await self.held.say(self.book(self.held.reason, self.held.our_status))
 
     def _may_go_on(self) -> bool:
         return self._attempts is not None and not (self.client.started or self.client.gone or self._is_stopped)
@@ -245,7 +151,7 @@ class Exchange:
             self.deadline.relax()
             await asyncio.sleep(wait_s)
         if wait_s is None or not await self._holds_again(self._attempts) or not self._opens_next(self._attempts):
-            await self._say_held(self.held)
+            await self.say_held()
 
     async def _holds_again(self, attempts: Attempts) -> bool:
         """Whether the next attempt may begin: the client is still there, and where the last one may have been billed,
@@ -266,9 +172,6 @@ class Exchange:
         self._has_next = True
         return True
 
-    async def _say_held(self, held: Held) -> None:
-        await held.say(self.book(held.reason, held.our_status))
-
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
@@ -277,87 +180,31 @@ class Exchange:
             if phase is None:
                 self.book(EndReason.CANCELLED if self.held is None else self.held.reason)
                 raise
-            await self._interrupted(phase)
+            await endings.interrupted(self, phase)
         except JournalUnavailable:
-            await self._give_up(journal_unavailable())
+            await endings.give_up(self, journal_unavailable())
         except UnreadableAnswer:
             self.book(EndReason.UPSTREAM_ERROR, 502)
-            await self._give_up(upstream_unreadable(self.attempt.request.model))
+            await endings.give_up(self, upstream_unreadable(self.attempt.request.model))
         except UPSTREAM_ERRORS as error:
-            await self._broken(error)
+            await endings.broken(self, error)
         except Exception:  # a fault of ours, which the caller reports: the call has its row all the same
             self.book(self.ended(saw_end=False) if self.attempt.was_sent else EndReason.CANCELLED, 500)
             raise
 
     async def _forward(self) -> None:
-        upstream = self._upstream
+        upstream = self.upstream
         SENDING.set(self)
-        response = await self.floor.session.request(
-            upstream.method, upstream.url, headers=upstream.headers, data=upstream.body, allow_redirects=False
-        )
+        try:
+            response = await self.floor.session.request(
+                upstream.method, upstream.url, headers=upstream.headers, data=upstream.body, allow_redirects=False
+            )
+        finally:
+            SENDING.set(None)  # the task's context would hold the exchange, which holds the task
         try:
             await answer(self, response)
         finally:
             response.close()
-
-    async def _interrupted(self, phase: Phase) -> None:
-        """One of our own bounds cut the exchange."""
-        attempt, model = self.attempt, self.attempt.request.model
-        if self.held is not None and not attempt.is_booked:
-            await self._say_held(self.held)
-        elif phase == "gone":
-            self.book(EndReason.CANCELLED)
-        elif phase == "shutdown":
-            self.book(EndReason.CANCELLED, 503)
-            await self._give_up(shutting_down())
-        elif phase == "connect":
-            await self._unreachable()
-        else:
-            waited_s = attempt.target.idle_timeout_s if phase == "idle" else attempt.target.first_byte_timeout_s
-            reason = EndReason.UPSTREAM_ERROR if attempt.status >= 400 else EndReason.TIMEOUT
-            await self._failed(reason, upstream_timeout(model, waited_s), self.unbilled or self._ambiguous())
-
-    async def _broken(self, error: BaseException) -> None:
-        """The upstream refused, closed or garbled the connection."""
-        if not self.attempt.was_sent:
-            await self._unreachable(error)
-            return
-        if isinstance(self._upstream.body, Upload) and self._upstream.body.is_broken_off:
-            self.book(EndReason.CANCELLED, 400)
-            return
-        if self.observer is None:
-            refusal = upstream_broke(self.attempt.request.model)
-            await self._failed(self.ended(saw_end=False), refusal, self.unbilled or self._ambiguous())
-            return
-        rest = remainder(self.observer, self.shaper, is_clean=False)
-        self.book(self.ended(self.observer.reading.saw_end), 502)
-        await self.client.write(rest)
-
-    async def _unreachable(self, error: BaseException | None = None) -> None:
-        """Never connected: provably nothing was served, so the row says no usage and costs nothing."""
-        if self.attempt.opened.lane == "litellm":
-            refusal = lane_unavailable()
-        else:
-            why = why_unreachable(error)
-            self.floor.complaints.say(self.attempt.target, why)
-            refusal = upstream_unreachable(self.attempt.request.model, why)
-        await self._failed(EndReason.UPSTREAM_ERROR, refusal, Failed())
-
-    async def _failed(self, reason: EndReason, refusal: Refusal, failed: Failed | None) -> None:
-        async def say(_: End | None) -> None:
-            await self._give_up(refusal)
-
-        await self.conclude(reason, say, refusal.status, failed)
-
-    def _ambiguous(self) -> Failed | None:
-        """An attempt that may have been billed is repeated only for those who asked for it."""
-        return Failed(is_ambiguous=True) if self.floor.options.retry_ambiguous else None
-
-    async def _give_up(self, refusal: Refusal) -> None:
-        """Refuse where nothing was sent yet. Else say no more: the server then breaks the connection, so that the
-        client cannot take what it has for the whole."""
-        if not self.client.started:
-            await refuse(self.client, self.attempt.dialect.family, refusal, self.attempt.id)
 
     def _client_left(self) -> None:
         attempt, options = self.attempt, self.floor.options

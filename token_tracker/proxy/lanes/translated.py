@@ -11,8 +11,8 @@ from token_tracker.domain.errors import invalid_request
 from token_tracker.domain.providers import PROVIDERS, WireFormat
 from token_tracker.proxy.dialects.base import Request
 from token_tracker.proxy.dialects.forms import Form
-from token_tracker.proxy.lanes.exchange import UpstreamRequest
 from token_tracker.proxy.lanes.restoring import Restorer
+from token_tracker.proxy.lanes.upstream_request import UpstreamRequest
 from token_tracker.proxy.litellm.controls import is_control
 
 # LiteLLM refuses to call without a key; servers that need none do not look at it.

@@ -24,7 +24,7 @@ from token_tracker.proxy.call import Attempt, Keeper, open_record
 from token_tracker.proxy.dialects.base import Dialect, Request, Uncounted
 from token_tracker.proxy.dialects.facts import facts
 from token_tracker.proxy.headers import Incoming, split
-from token_tracker.proxy.lanes.exchange import Upload, UpstreamRequest
+from token_tracker.proxy.lanes.upstream_request import Upload, UpstreamRequest
 from token_tracker.proxy.objects.accounts import FILES, account_headers, versioned_base, with_version
 from token_tracker.proxy.objects.desk import Desk, made_by
 from token_tracker.proxy.objects.keepers import Maker, Meter, Outputs, OwnItems, Remover
