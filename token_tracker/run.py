@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from token_tracker.config.load import load
+from token_tracker.config.load import load, load_settings
 from token_tracker.config.paths import prepare_data_dir, runtime_dir
 from token_tracker.config.problems import ConfigurationError
-from token_tracker.config.values import Address, Configuration
+from token_tracker.config.values import Address, Configuration, Settings
 
 EXIT_CONFIGURATION = 2
 EXIT_INTERRUPTED = 130  # as shells count it
@@ -86,13 +86,15 @@ def _supervise(choose: Callable[[Configuration], tuple[str, ...]], *, quick: boo
     return Supervisor(configuration, names, quick=quick).run()
 
 
-def _prepare(supervised: bool) -> Configuration:
-    """Alone, a process prepares the database first; supervised, the supervisor does."""
+def _prepare(supervised: bool) -> Settings:
+    """Alone, a process prepares the database first; supervised, the supervisor does, and a mistake that is made in
+    proxy.yaml later stops nobody who does not need it."""
+    if supervised:
+        return load_settings()
     configuration = load()
     prepare_data_dir(configuration.settings)
-    if not supervised:
-        _prepare_database(configuration)
-    return configuration
+    _prepare_database(configuration)
+    return configuration.settings
 
 
 def _prepare_database(configuration: Configuration) -> None:
@@ -112,19 +114,19 @@ def _prepare_database(configuration: Configuration) -> None:
 
 
 def _api(supervised: bool) -> int:
-    configuration = _prepare(supervised)
-    return _serve("token_tracker.api.app", configuration.settings.api, configuration)
+    settings = _prepare(supervised)
+    return _serve("token_tracker.api.app", settings.api, settings)
 
 
 def _dashboard(supervised: bool) -> int:
-    configuration = _prepare(supervised)
-    return _serve("token_tracker.dashboard.app", configuration.settings.dashboard, configuration)
+    settings = _prepare(supervised)
+    return _serve("token_tracker.dashboard.app", settings.dashboard, settings)
 
 
-def _serve(module: str, address: Address, configuration: Configuration) -> int:
+def _serve(module: str, address: Address, settings: Settings) -> int:
     from token_tracker.supervisor.web import serve
 
-    serve(lambda: import_module(module).create_app(), address, runtime_dir(configuration.settings))
+    serve(lambda: import_module(module).create_app(), address, runtime_dir(settings))
     return 0
 
 
@@ -142,10 +144,10 @@ def _demo(_: bool) -> int:
     return 0
 
 
-def _gateway(_: bool) -> int:
+def _gateway(supervised: bool) -> int:
     from token_tracker.proxy.server import main as gateway
 
-    return gateway()
+    return gateway(is_supervised=supervised)
 
 
 def _recorder(_: bool) -> int:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from token_tracker.config.load import ConfigurationError, load
+from token_tracker.config.load import ConfigurationError, load_settings
 from token_tracker.config.logs import write_logs
 from token_tracker.database.session import DatabaseUrlError, make_engine, reading, transaction
 from token_tracker.notifications import notifier as notifications
@@ -181,7 +181,7 @@ def main() -> int:
     """Run until SIGTERM or SIGINT; gives the exit code."""
     write_logs()
     try:
-        settings = load().settings
+        settings = load_settings()
         write_logs(settings.log_format)
         engine = make_engine(settings.database_url.value, lock_wait_ms=LOCK_WAIT_MS)
     except (ConfigurationError, DatabaseUrlError) as error:

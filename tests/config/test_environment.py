@@ -9,6 +9,8 @@ import pytest
 
 from tests.config.files import Files
 from token_tracker.config.environment import DEFAULTS, PROVIDER_KEYS
+from token_tracker.config.load import ConfigurationError, load_again
+from token_tracker.config.paths import keep_config, kept_config_path
 from token_tracker.config.values import Address
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -172,3 +174,19 @@ def test_several_gateway_workers_need_a_redis_to_count_together(files: Files) ->
 def test_a_store_that_is_no_redis_is_refused_without_showing_its_password(files: Files) -> None:
     (problem,) = files.problems(REDIS_URL="http://:hunter2@host")
     assert problem.startswith("REDIS_URL must begin with redis://") and "hunter2" not in problem
+
+
+def test_a_process_that_starts_while_the_file_is_wrong_takes_the_last_good_one(files: Files) -> None:
+    good = files.load("model_list: [{model_name: a, litellm_params: {model: demo/echo}}]")
+    keep_config(good.settings)
+    files.yaml("model_lst: []")
+    found, problems = load_again({}, files.directory)
+    assert list(found.models.exact) == ["a"] and found.settings == good.settings
+    assert "model_lst" in problems[0]
+    files.yaml("model_list: []")
+    found, problems = load_again({}, files.directory)
+    assert not found.models.exact and problems == ()
+    kept_config_path(good.settings).unlink()
+    files.yaml("model_lst: []")
+    with pytest.raises(ConfigurationError):
+        load_again({}, files.directory)

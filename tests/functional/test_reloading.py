@@ -55,8 +55,13 @@ def test_a_changed_file_acts_by_itself_and_a_bad_one_does_not(tmp_path: Path) ->
         assert status_of(installation, "second") == 200
         reasons = wait_until(lambda: reason(installation, "configuration"), 10, "the reason")
         assert "not in use" in reasons
-        os.kill(gateway[0], signal.SIGKILL)  # even then not everything ends
-        wait_until(lambda: "started again in 0.4 s" in installation.printed, 20, "another try")
+        for name in ("gateway", "recorder"):
+            os.kill(installation.child_pids(name)[0], signal.SIGKILL)
+        wait_until(lambda: installation.child_pids("gateway") not in ([], gateway), 20, "the next gateway")
+        wait_until(lambda: installation._proxy_ready(), 20, "its start with what was good")
+        assert status_of(installation, "second") == 200
+        assert "not in use" in reason(installation, "configuration")
+        wait_until(lambda: not reason(installation, "recorder"), 20, "the next recorder")
         write(installation, {"model_list": [DEMO_MODEL, named("third")]})
         wait_until(lambda: installation._proxy_ready() and status_of(installation, "third") == 200, 20, "the repair")
         assert not reason(installation, "configuration")

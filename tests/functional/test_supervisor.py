@@ -171,10 +171,26 @@ def test_with_a_snapshot_the_gateway_serves_while_the_database_is_away(tmp_path:
         assert installation.stop(signal.SIGINT) == 0
 
 
-def test_a_gateway_that_dies_over_a_file_just_broken_is_tried_again_until_the_file_is_good(tmp_path: Path) -> None:
+def test_a_gateway_that_dies_over_a_file_just_broken_starts_with_what_was_good(tmp_path: Path) -> None:
     with Installation(tmp_path) as installation:
         installation.start("proxy")
         installation.config_path.write_text("model_list: [")
+        former = running(installation)["gateway"]
+        os.kill(former, signal.SIGKILL)
+        wait_until(lambda: installation.child_pids("gateway") not in ([], [former]), 15, "the next gateway")
+        wait_until(lambda: installation._proxy_ready() and installation.chat()[0] == 200, 15, "its answer")
+        told = "started with the last configuration that could be used"
+        wait_until(lambda: told in installation.printed, 10, "what it says of it")
+        installation.config_path.write_text(json.dumps({"model_list": [DEMO_MODEL]}))
+
+
+def test_where_the_kept_file_does_not_help_either_a_gateway_is_tried_again_until_the_file_is_good(
+    tmp_path: Path,
+) -> None:
+    with Installation(tmp_path) as installation:
+        installation.start("proxy")
+        for path in (installation.config_path, installation.data_dir / "run" / "proxy.yaml"):
+            path.write_text("model_list: [")
         os.kill(running(installation)["gateway"], signal.SIGKILL)
         wait_until(lambda: "gateway ended with code 2; it is started again" in installation.printed, 15, "another try")
         installation.config_path.write_text(json.dumps({"model_list": [DEMO_MODEL]}))

@@ -97,3 +97,13 @@ def test_children_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     supervisor.wait()
     wait_for(lambda: notes(tmp_path)[2:] == ["child ended in order"], "the child's own end")
     wait_for(lambda: not alive(child), "the child's end")
+
+
+def test_a_child_that_is_asked_to_reload_before_it_can_does_not_die_of_it(tmp_path: Path) -> None:
+    child = script(tmp_path, "a", "note('up'); time.sleep(60)")
+    child.start(0)
+    child.send(signal.SIGHUP)  # its interpreter has just begun
+    wait_for(lambda: notes(tmp_path) == ["a up"], "start")
+    child.send(signal.SIGHUP)
+    assert child.ended() is None
+    child.kill()

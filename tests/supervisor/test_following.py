@@ -12,6 +12,7 @@ import pytest
 
 from tests.config.files import Files
 from token_tracker.config.load import ConfigurationError
+from token_tracker.config.paths import kept_config_path
 from token_tracker.config.values import Configuration
 from token_tracker.supervisor import core, following
 from token_tracker.supervisor.core import Supervisor
@@ -160,3 +161,19 @@ def test_a_child_that_cannot_work_with_a_good_configuration_stops_everything(
     supervisor._ended(supervisor._children["gateway"], EXIT_CONFIGURATION, 0.0)
     assert supervisor._exit_code == (EXIT_CONFIGURATION if is_good else None)
     assert ("everything stops" if is_good else "started again") in said[0]
+
+
+def test_only_a_file_that_can_be_used_is_kept_for_gateways_that_die(scene: Scene, files: Files) -> None:
+    kept = kept_config_path(scene.it.configuration.settings)
+    first = scene.path.read_text()
+    assert kept.read_text() == first and kept.stat().st_mode & 0o777 == 0o600
+    change(scene.path, "model_lst: []")
+    scene.found = ConfigurationError(["model_lst is not known"])
+    scene.it.ask()
+    scene.it.look(scene.now_s)
+    assert kept.read_text() == first
+    change(scene.path, "model_list: [{model_name: two, litellm_params: {model: demo/echo}}]")
+    scene.found = files.load()
+    scene.it.ask()
+    scene.it.look(scene.now_s)
+    assert "two" in kept.read_text()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Iterator
 
 import pytest
 
+from tests.functional.installation import free_ports
 from token_tracker.config.values import Address
-from token_tracker.supervisor.ports import answers, check_free, free_loopback_port
+from token_tracker.supervisor.ports import answers, check_free, reserve_loopback_port
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ def listener() -> Iterator[socket.socket]:
 def test_every_port_in_use_is_named_with_the_setting_that_changes_it(listener: socket.socket) -> None:
     port = listener.getsockname()[1]
     taken = Address("127.0.0.1", port)
-    problems = check_free({"PROXY": taken, "API": Address("127.0.0.1", free_loopback_port()), "DASHBOARD": taken})
+    problems = check_free({"PROXY": taken, "API": Address("127.0.0.1", free_ports(1)[0]), "DASHBOARD": taken})
     assert len(problems) == 2
     for problem, setting in zip(problems, ("TOKEN_TRACKER_PROXY_PORT", "TOKEN_TRACKER_DASHBOARD_PORT"), strict=True):
         assert f"Port {port} on 127.0.0.1 is in use" in problem
@@ -71,4 +73,16 @@ def test_only_200_is_an_answer(listener: socket.socket, status: bytes, expected:
 
 def test_silence_is_no_answer(listener: socket.socket) -> None:
     assert not answers(Address("127.0.0.1", listener.getsockname()[1]), "/")
-    assert not answers(Address("127.0.0.1", free_loopback_port()), "/")
+    assert not answers(Address("127.0.0.1", free_ports(1)[0]), "/")
+
+
+def test_a_reserved_port_is_nobody_elses_and_its_child_can_listen_there_again_and_again() -> None:
+    port = reserve_loopback_port()
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", port), 1)
+    for _ in range(2):
+        with socket.create_server(("127.0.0.1", port)):
+            assert socket.create_connection(("127.0.0.1", port), 1).close() is None
+    if os.uname().sysname == "Linux":
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from token_tracker.config.environment import read_settings, read_variables
+from token_tracker.config import paths
+from token_tracker.config.environment import PREFIX, read_settings, read_variables
 from token_tracker.config.problems import ConfigurationError
 from token_tracker.config.proxy_file import read_proxy_file
 from token_tracker.config.values import Configuration, Settings
 
-__all__ = ["ConfigurationError", "load", "load_settings"]
+__all__ = ["ConfigurationError", "load", "load_again", "load_settings"]
 
 
 def load(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Configuration:
@@ -35,6 +37,23 @@ def load(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> C
         warnings=tuple(file.warnings),
         off=tuple(file.off),
     )
+
+
+def load_again(
+    environ: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> tuple[Configuration, tuple[str, ...]]:
+    """The configuration for a process that starts while others run, and what is wrong with the file as it now stands:
+    then it is that of the last file that was kept. Raises ConfigurationError where that does not help."""
+    environ = os.environ if environ is None else environ
+    try:
+        return load(environ, cwd), ()
+    except ConfigurationError as error:
+        settings = load_settings(environ, cwd)
+        kept = paths.kept_config_path(settings)
+        if not kept.exists():
+            raise
+        found = load({**environ, f"{PREFIX}CONFIG": str(kept)}, cwd)
+        return replace(found, settings=settings), tuple(error.problems)
 
 
 def load_settings(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Settings:

@@ -61,6 +61,20 @@ def runtime_dir(settings: Settings) -> Path:
     return path
 
 
+def kept_config_path(settings: Settings) -> Path:
+    """The last proxy.yaml that could be used: what a gateway that dies starts again with while the file is wrong."""
+    return runtime_dir(settings) / "proxy.yaml"
+
+
+def keep_config(settings: Settings) -> None:
+    """Keep proxy.yaml as it now stands, readable by its owner alone. Raises OSError."""
+    path = kept_config_path(settings)
+    fresh = path.with_name(f".{path.name}.new")
+    with os.fdopen(os.open(fresh, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "wb") as file:
+        file.write(settings.config_path.read_bytes())
+    fresh.replace(path)
+
+
 def secret_key(settings: Settings) -> bytes:
     """What signs tokens: the setting, else 256 random bits made once and kept in the data directory."""
     if settings.secret_key is not None:

@@ -8,7 +8,7 @@ from dash import Dash
 from flask import Flask, abort, request
 
 from token_tracker.config import Configuration
-from token_tracker.config.load import load
+from token_tracker.config.load import load_settings
 from token_tracker.config.paths import secret_key
 from token_tracker.dashboard.data import Viewer
 from token_tracker.dashboard.pages import overview
@@ -19,7 +19,7 @@ from token_tracker.database.session import make_engine
 
 def create_app(configuration: Configuration | None = None) -> Flask:
     """The WSGI application that gunicorn serves."""
-    settings = (configuration or load()).settings
+    settings = configuration.settings if configuration else load_settings()
     server = Flask("token_tracker.dashboard", template_folder="templates", static_folder=None)
     server.config.update(
         SECRET_KEY=secret_key(settings),

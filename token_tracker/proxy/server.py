@@ -20,7 +20,7 @@ import aiohttp
 import uvicorn
 
 from token_tracker.config import paths
-from token_tracker.config.load import ConfigurationError, load
+from token_tracker.config.load import ConfigurationError, load, load_again
 from token_tracker.config.logs import write_logs
 from token_tracker.config.values import Address, Configuration, Settings, Tls
 from token_tracker.proxy.admission import Admission
@@ -69,18 +69,19 @@ HEAD_LINES = 1000
 _NOT_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
-def main() -> int:
-    """Run one worker until SIGTERM or SIGINT; gives the exit code."""
+def main(*, is_supervised: bool = False) -> int:
+    """Run one worker until SIGTERM or SIGINT; gives the exit code. `is_supervised`: others run with what it is
+    configured by, so that a mistake which is made in the file later does not keep it from starting again."""
     hangups = Hangups()
     signal.signal(signal.SIGHUP, hangups.note)
     write_logs()
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # a broken stream is journalled, not a server's error
     try:
-        configuration = load()
+        configuration, problems = load_again() if is_supervised else (load(), ())
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIGURATION
-    write_logs(configuration.settings.log_format)
+    write_logs(configuration.settings.log_format, never_wait=True)
     address = configuration.settings.proxy
     try:
         listener = listen(address, is_shared=configuration.settings.proxy_workers > 1)
@@ -98,7 +99,7 @@ def main() -> int:
     gc.set_threshold(20_000, 20, 50)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
-            runner.run(serve(configuration, listener, hangups))
+            runner.run(serve(configuration, listener, hangups, problems))
         except WrongEvictionPolicy as error:
             print(error, file=sys.stderr)
             return EXIT_CONFIGURATION
@@ -135,9 +136,15 @@ def listen(address: Address, *, is_shared: bool = False) -> socket.socket:
     return listener
 
 
-async def serve(configuration: Configuration, listener: socket.socket, hangups: Hangups) -> None:
-    """Serve on `listener` until a signal; every call has its row before this returns."""
+async def serve(
+    configuration: Configuration, listener: socket.socket, hangups: Hangups, problems: tuple[str, ...] = ()
+) -> None:
+    """Serve on `listener` until a signal; every call has its row before this returns. `problems`: why it is not the
+    configuration as it now stands."""
     async with gateway(configuration) as app:
+        for problem in problems:
+            log.error("started with the last configuration that could be used: %s", problem)
+        app.health.config_problems = problems
         host, port = listener.getsockname()[:2]
         hangups.hand_to(app.begin_reload)
         log.info("listening on %s:%s", host, port)

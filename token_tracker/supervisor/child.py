@@ -40,6 +40,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             pass_fds=(self.lifeline.descriptor,),
             start_new_session=True,
+            preexec_fn=_ignore_hangups,
         )
 
     def ended(self) -> int | None:
@@ -78,6 +79,11 @@ class Child:
                 os.killpg(self.process.pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):
                 return
+
+
+def _ignore_hangups() -> None:
+    """A reload may be asked for while a child still imports: it reads what is there then, and must not die of it."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def describe(code: int) -> str:

@@ -181,8 +181,8 @@ def _plumbing(configuration: Configuration, names: tuple[str, ...]) -> Mapping[s
     """Addresses and secrets between the children: chosen once, so that a restart changes nothing for the others."""
     environment = {"TT_EVIDENCE_DIR": str(runtime_dir(configuration.settings))}
     if "gateway" in names:  # also where no model needs them yet: a changed configuration may
-        environment["TT_DEMO_URL"] = f"http://127.0.0.1:{ports.free_loopback_port()}"
-        environment["TT_LITELLM_URL"] = f"http://127.0.0.1:{ports.free_loopback_port()}"
+        environment["TT_DEMO_URL"] = f"http://127.0.0.1:{ports.reserve_loopback_port()}"
+        environment["TT_LITELLM_URL"] = f"http://127.0.0.1:{ports.reserve_loopback_port()}"
         environment["TT_LITELLM_KEY"] = f"sk-{secrets.token_hex(24)}"
     return environment
 

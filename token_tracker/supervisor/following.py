@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from token_tracker.config.load import ConfigurationError, load
+from token_tracker.config.paths import keep_config
 from token_tracker.config.values import Configuration
 from token_tracker.supervisor.child import Child
 from token_tracker.supervisor.preparation import EXIT_DATABASE, Preparation
@@ -37,6 +38,7 @@ class Following:
         self._path = configuration.settings.config_path
         self._read_stamp = self._seen_stamp = stamp_of(self._path)
         self._is_asked = False
+        self._keep()
 
     def ask(self) -> None:
         """Read the configuration at the next look, changed or not."""
@@ -78,6 +80,7 @@ class Following:
 
     def _take(self, configuration: Configuration, now_s: float) -> None:
         before, self.configuration = self.configuration, configuration
+        self._keep()
         self._say("The configuration was read again.")
         for warning in set(configuration.warnings) - set(before.warnings):
             self._say(f"warning: {warning}")
@@ -88,6 +91,13 @@ class Following:
             self._need(name).start(now_s)
         self._rows.kill()  # of an older file; it works in one transaction
         self._rows.start()
+
+    def _keep(self) -> None:
+        """So that a gateway that dies while somebody is at work on the file starts again with what was good."""
+        try:
+            keep_config(self.configuration.settings)
+        except OSError as error:
+            self._say(f"warning: no copy of the configuration file can be kept ({error.strerror}).")
 
     def _look_at_rows(self, now_s: float) -> None:
         outcome = self._rows.outcome()

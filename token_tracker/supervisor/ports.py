@@ -50,11 +50,16 @@ def _explain(error: OSError, address: Address, setting: str) -> str:
     return f"{setting}_HOST '{address.host}' is no address of this machine ({reason})."
 
 
-def free_loopback_port() -> int:
-    """A port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def reserve_loopback_port() -> int:
+    """A port of 127.0.0.1 for a child that starts later, and again. On Linux a socket that listens to
+    nobody keeps other programs off it until this process ends."""
+    with socket.socket() as keeper:
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keeper.bind(("127.0.0.1", 0))
+        port = int(keeper.getsockname()[1])
+        if os.uname().sysname == "Linux":  # elsewhere the child could not listen beside it
+            keeper.detach()
+        return port
 
 
 @cache

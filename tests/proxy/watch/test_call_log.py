@@ -15,7 +15,7 @@ from tests.proxy.conftest import MakeHouse
 from tests.proxy.house import KEY, UPSTREAM_KEY, wait_until
 from token_tracker.config.logs import JsonLines
 from token_tracker.proxy.watch import call_log
-from token_tracker.proxy.watch.call_log import CallLog
+from token_tracker.proxy.watch.call_log import REFUSALS_A_SECOND, CallLog
 
 
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -96,3 +96,26 @@ def test_every_line_of_the_log_is_an_object_where_that_is_asked_for() -> None:
     record = logging.LogRecord("a.b", logging.WARNING, __file__, 1, "two\nlines %s", (Path("x"),), None)
     told = json.loads(JsonLines().format(record))
     assert (told["level"], told["logger"], told["message"]) == ("WARNING", "a.b", "two\nlines x")
+
+
+def test_a_flood_of_refusals_is_told_as_a_number(caplog: pytest.LogCaptureFixture) -> None:
+    texts: list[str] = []
+    calls = CallLog("text", texts.append)
+    count = 10 * REFUSALS_A_SECOND
+    for _ in range(count):
+        calls.put_refusal({"status": 401, "code": "invalid_api_key"})
+    calls.close()
+    more = sum(int(record.args[0]) for record in caplog.records if isinstance(record.args, tuple))  # type: ignore[arg-type]
+    written = lines(texts)
+    assert len(written) + more == count and len(written) <= 2 * REFUSALS_A_SECOND
+    assert "more requests were refused within a second" in caplog.text
+
+
+def test_a_refusal_says_whose_key_it_was_and_what_it_asked_for(
+    make_house: MakeHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = logged(monkeypatch)
+    house = make_house(settings={"log_calls": True})
+    house.chat("unknown")
+    wait_until(lambda: texts, "the line")
+    assert "code=model_not_found key_id=key-1 user=ada team=core model=other" in lines(texts)[0]

@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from token_tracker.config import paths
-from token_tracker.config.load import ConfigurationError, load
+from token_tracker.config.load import ConfigurationError, load_settings
 from token_tracker.config.logs import write_logs
 from token_tracker.config.values import Settings
 from token_tracker.database.session import DatabaseUrlError, make_engine
@@ -183,7 +183,7 @@ def main() -> int:
     """Run until SIGTERM or SIGINT; gives the exit code."""
     write_logs()
     try:
-        settings = load().settings
+        settings = load_settings()
         write_logs(settings.log_format)
         engine = make_engine(
             settings.database_url.value, lock_wait_ms=LOCK_WAIT_MS, statement_timeout_ms=STATEMENT_TIMEOUT_MS

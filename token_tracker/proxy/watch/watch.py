@@ -71,8 +71,9 @@ class Watch:
             )
         if self.calls is not None:
             endpoint = path if path in ROUTES else clean(path, PATH_CHARACTERS)
+            who = {"key_id": to.key_id, "user": to.user, "team": to.team, "model": to.model}
             line = {"request_id": request_id, "endpoint": endpoint, "status": refusal.status, "code": refusal.code}
-            self.calls.put(line)
+            self.calls.put_refusal({**line, **{name: value for name, value in who.items() if value}})
 
     async def metrics(self) -> bytes:
         """The text for Prometheus."""
