@@ -7,6 +7,7 @@ import json
 import re
 import sys
 import time
+from typing import cast
 from urllib.parse import urlsplit
 
 import uvloop
@@ -24,10 +25,9 @@ class Listener(asyncio.Protocol):
         self._rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop has classes of its own
         self.began_ns = time.monotonic_ns()
-        transport.write(self.head + BODY)
+        self._transport.write(self.head + BODY)
 
     def data_received(self, data: bytes) -> None:
         now_ns = time.monotonic_ns()
