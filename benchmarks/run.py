@@ -2,7 +2,8 @@
 
 All in one run on one machine, the rounds interleaved and the median taken, so that ratios mean something even where the
 machine has other things to do. Full accounting: key check, the gate's place, journal, recorder to SQLite, metrics.
-`--part NAME` runs one part, `--quick` shorter and fewer rounds, `--json FILE` writes the figures.
+`--part NAME` runs one part (`ledger`: the API over `--rows` rows in each `--database`), `--quick` shorter and fewer
+rounds, `--json FILE` writes the figures.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import make_url
+
+from benchmarks import desk
 from benchmarks.gateway import RULES, House, books, gateway
 from benchmarks.load import Measured, Target, wrk
 from benchmarks.servers import LITELLM_KEY, bare_litellm, cpu_s, module, nginx, rss_mb
 
 OURS, CEILING, LIMIT, DIRECT, LITELLM = "Token Tracker", "ceiling", "nginx proxy", "upstream itself", "LiteLLM proxy"
 CONNECTIONS = (1, 16, 64)
-PARTS = ("calls", "large", "rules", "memory", "streams", "translating", "sustained")
+PARTS = ("calls", "large", "rules", "memory", "streams", "translating", "sustained", "ledger")
 
 
 @dataclass
@@ -45,7 +49,7 @@ class Bench:
     figures: dict[str, Any] = field(default_factory=dict)
 
     def say(self, *lines: str) -> None:
-        print("\n".join(lines), flush=True)
+        say(*lines)
 
 
 Results = dict[tuple[str, str, int], list[Measured]]
@@ -87,7 +91,8 @@ def table(bench: Bench, results: Results, kinds: tuple[str, ...], connections: t
                 rate = median(results, key, "calls_per_s")
                 ceiling = median(results, (kind, CEILING, count), "calls_per_s")
                 slow = results.get((kind, LITELLM, count))
-                times = f"{rate / statistics.median(r.calls_per_s for r in slow):.1f}" if slow else ""
+                slowest = statistics.median(r.calls_per_s for r in slow) if slow else 0.0
+                times = f"{rate / slowest:.1f}" if slowest else ""  # a round may be too short for any of its streams
                 p50, p99 = median(results, key, "p50_ms"), median(results, key, "p99_ms")
                 share = f"{rate / ceiling:.2f}"
                 bench.say(f"| {kind} | {count} | {name} | {rate:,.0f} | {share} | {times} | {p50:.2f} | {p99:.2f} |")
@@ -283,6 +288,16 @@ def sustained(bench: Bench) -> None:
         check_books(bench, house, run.calls)
 
 
+def ledger(directory: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """The API over many rows: on SQLite, and on PostgreSQL where a URL of an empty database is given."""
+    urls = options.database or [f"sqlite:///{directory / 'ledger.db'}"]
+    return {make_url(url).get_backend_name(): desk.measure(directory, url, options.rows, say) for url in urls}
+
+
+def say(*lines: str) -> None:
+    print("\n".join(lines), flush=True)
+
+
 def check_books(bench: Bench, house: House, answered: int) -> None:
     found = books(house.ledger, answered)
     bench.say(
@@ -319,8 +334,25 @@ def main() -> None:
     parser.add_argument("--part", action="append", choices=PARTS, help="only this part; may come several times")
     parser.add_argument("--quick", action="store_true", help="two short rounds instead of five")
     parser.add_argument("--rounds", type=int, help="how many rounds (5), of which the median is taken")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of the ledger (1,000,000), where it has none yet")
+    parser.add_argument(
+        "--database", action="append", metavar="URL", help="for the ledger; may come several times (SQLite)"
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
+    chosen = options.part or list(PARTS)
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="tt-bench-") as name:
+        if set(chosen) - {"ledger"}:
+            figures = gateway_parts(Path(name), [part for part in chosen if part != "ledger"], options)
+        if "ledger" in chosen:
+            print("ledger …", file=sys.stderr, flush=True)
+            figures["ledger"] = ledger(Path(name), options)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1))
+
+
+def gateway_parts(directory: Path, chosen: list[str], options: argparse.Namespace) -> dict[str, Any]:
     missing = [tool for tool in ("nginx", "wrk") if not shutil.which(tool)]
     if missing:
         raise SystemExit(f"make bench needs {' and '.join(missing)}. On Debian or Ubuntu: apt install nginx-light wrk")
@@ -333,8 +365,7 @@ def main() -> None:
         "translating": translating,
         "sustained": sustained,
     }
-    with tempfile.TemporaryDirectory(prefix="tt-bench-") as name, ExitStack() as stack:
-        directory = Path(name)
+    with ExitStack() as stack:
         upstream, limit = stack.enter_context(nginx(directory))
         ceiling = stack.enter_context(module("ceiling", directory, upstream.url))
         slow = stack.enter_context(module("upstream", directory))
@@ -342,11 +373,10 @@ def main() -> None:
         rounds, seconds = (2, 2) if options.quick else (5, 4)
         rounds = options.rounds or rounds
         bench = Bench(directory, rounds, seconds, upstream.url, limit, target, ceiling.pids["ceiling"], slow.url)
-        for part in options.part or PARTS:
+        for part in chosen:
             print(f"{part} …", file=sys.stderr, flush=True)
             parts[part](bench)
-        if options.json:
-            options.json.write_text(json.dumps(bench.figures, indent=1))
+        return bench.figures
 
 
 if __name__ == "__main__":

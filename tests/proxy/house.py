@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from tests import leaks
 from tests.proxy.upstream import Upstream
 from token_tracker.config import paths
 from token_tracker.config.values import (
@@ -36,8 +37,8 @@ from token_tracker.proxy.books.publication import KeyRecord, PriceRecord, RulesR
 from token_tracker.proxy.books.records import End, Open, Record
 from token_tracker.proxy.gate.store import Books
 
-KEY = "sk-tt-a-key-of-this-test"
-UPSTREAM_KEY = "sk-upstream-secret"
+KEY = leaks.secret("virtual key", "sk-tt-a-key-of-this-test")
+UPSTREAM_KEY = leaks.secret("upstream key", "sk-upstream-secret")
 RATES = {"input_cost_per_token": Decimal("0.000001"), "output_cost_per_token": Decimal("0.000002")}
 
 
@@ -170,6 +171,7 @@ class House:
             self._loop.call_soon_threadsafe(self._server.handle_exit, 2, None)
             self._thread.join(timeout_s)
             assert not self._thread.is_alive(), "the gateway did not end"
+            leaks.kept(self.directory)
 
     def call(
         self,

@@ -10,8 +10,8 @@ import pytest
 
 from tests.proxy.house import House
 from tests.proxy.upstream import COMPLETION, Out, Seen, Upstream
+from token_tracker.proxy.lanes.sending import HEAD_LINE_BYTES
 from token_tracker.proxy.protocol import HEAD_BYTES
-from token_tracker.proxy.server import HEAD_LINE_BYTES
 
 BODY = json.dumps(COMPLETION).encode()
 

@@ -8,6 +8,7 @@ import pytest
 
 from token_tracker.config.values import Deployment, GatewayOptions, ModelTable, Routing, Secret
 from token_tracker.domain.providers import WireFormat
+from token_tracker.proxy.credentials import Credentials
 from token_tracker.proxy.lanes.direct import credential_headers, direct_url, request_headers
 from token_tracker.proxy.upstreams import Upstreams, lane_of
 
@@ -181,3 +182,33 @@ def test_anthropic_version_is_added_only_where_the_client_sent_none() -> None:
 def test_a_wildcard_with_a_fixed_model_sends_every_name_to_it() -> None:
     table = upstreams(wildcards={"": (deployment("*", model="gpt-4o"),)})
     assert [each.model for each in table.deployments("anything")] == ["gpt-4o"]
+
+
+def test_what_waits_for_its_credential_is_not_offered_and_nothing_stands_in_for_it() -> None:
+    waiting = deployment("a", credential="prod")
+    table = upstreams(
+        exact={"a": (waiting,), "b": (deployment("b"), deployment("b", credential="prod"))},
+        aliases={"nick": "a"},
+        wildcards={"": (deployment("*", model="*", api_key=Secret("of-another-account")),)},
+    )
+    assert table.deployments("a") == table.deployments("nick") == ()
+    assert table.choice("a", WireFormat.CHAT) is None
+    assert [each.credential for each in table.deployments("b")] == [""]
+    assert table.names() == ["b"]
+    assert [name for name, _ in table.unavailable] == ["a", "b"]
+    for name in ("a", "nick"):
+        assert "its credential 'prod' does not exist" in table.not_found(name, lambda _: True).message
+
+
+def test_another_credential_counts_for_the_next_choice() -> None:
+    table = upstreams(exact={"a": (deployment("a", credential="prod"),)})
+    for text in ("first", "second"):
+        table.take_credentials(Credentials({"prod": Secret(text)}))
+        choice = table.choice("a", WireFormat.CHAT)
+        assert choice is not None
+        assert dict(choice.group.targets[0].credentials) == {"authorization": f"Bearer {text}"}
+        assert table.accounts.of(table.deployments("a")[0]) == table.accounts.of(deployment("a", api_key=Secret(text)))
+    assert table.unavailable == ()
+    table.take_credentials(Credentials(problems={"prod": "no key opens it"}))
+    assert table.choice("a", WireFormat.CHAT) is None
+    assert "cannot be used: no key opens it" in table.not_found("a", lambda _: True).message

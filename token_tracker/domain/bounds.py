@@ -7,8 +7,8 @@ limits never bills more than this; where it may, see docs/budgets.md.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from math import ceil
+from typing import NamedTuple
 
 from token_tracker.domain.extras import ServiceTier
 from token_tracker.domain.pricing import Choice, CostSource
@@ -35,8 +35,7 @@ _WRITTEN = ("output_tokens", "reasoning_tokens", "output_image_tokens")
 _SPOKEN = (*_WRITTEN, "output_audio_tokens")
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(NamedTuple):
     """The most that a request asks for, as far as its bytes tell.
 
     `text_tokens`: of all that is sent as text, wrappings included. `images`, `audio_bytes`: sent inline. `is_open`:
@@ -77,8 +76,7 @@ class Extent:
         return ((name, count) for name, count in named if count)
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What is known of a deployment's model; None: not known."""
 
     context_tokens: int | None = None
@@ -89,8 +87,7 @@ NO_FACTS = Facts()
 NOTHING = Extent(outputs=0)  # of a route that nobody bills
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A deployment that a call may reach."""
 
     provider: str
@@ -99,8 +96,7 @@ class Candidate:
     facts: Facts = NO_FACTS
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(NamedTuple):
     """`fixed + per_output * (the output maximum)` for the dearest candidate of each part.
 
     None in `usd_fixed_nano`: nothing bounds or prices the money (`is_priced` False: no price), in `tokens_fixed`:

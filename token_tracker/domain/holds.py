@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from token_tracker.domain.rules import BudgetRule, CallFacts
 
@@ -10,8 +10,7 @@ PICO_PER_NANO = 1000
 LARGEST_HOLD = 2**52  # nano-dollars (4.5 million dollars) or tokens: no budget admits a single call that may take more
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """A call as the gate sees it: its worst case is `fixed + per_output * (the output maximum that is sent)`.
 
     `id` names the call in the gate and must never come twice; `now_us` is its admission, to which it belongs for good.

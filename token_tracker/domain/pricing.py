@@ -76,6 +76,9 @@ def cost_nano_usd(usage: Usage, price: Price, extras: Extras = NO_EXTRAS) -> int
     its own (`rates.CHAINS`), a price without rates, or nothing counted under a price that also bills other units.
     """
     table = price.table
+    if not extras.has_units and not extras.searches:
+        is_told = bool(table) and (usage.total_tokens or not table.bills_other_units)
+        return table.tokens_nano_usd(usage, extras.tier) if is_told else None
     with localcontext(_EXACT):
         units = list(table.units(usage, extras))
         if not table or (table.bills_other_units and not usage.total_tokens and not units):

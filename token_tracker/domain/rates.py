@@ -7,10 +7,11 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from fractions import Fraction
 from math import ceil
 
 from token_tracker.domain.extras import Extras, ServiceTier
-from token_tracker.domain.usage import Usage
+from token_tracker.domain.usage import TOKEN_CLASSES, Usage
 
 INPUT = "input_cost_per_token"
 OUTPUT = "output_cost_per_token"
@@ -70,7 +71,7 @@ class RateTable:
     ordinary rate has no counterpart there (images, audio, 1-hour writes) is not sold at the price of text.
     """
 
-    __slots__ = ("_beginnings", "_dearest", "_services", "_units", "bills_other_units")
+    __slots__ = ("_beginnings", "_dearest", "_digits", "_services", "_units", "_whole", "bills_other_units")
 
     def __init__(self, rates: Mapping[str, Decimal]) -> None:
         """Raises ValueError for a rate that is negative or not a number."""
@@ -92,6 +93,9 @@ class RateTable:
         tiers = (above for fields in named.values() for each in fields.values() for above in each)
         self._dearest: dict[tuple[tuple[str, ...], int, tuple[ServiceTier, ...]], int | None] = {}
         self._beginnings = sorted({0} | {above + 1 for above in tiers})  # of the tiers, in prompt tokens
+        # Decimal places of the rates, at least those of a nano-dollar, and the rates as whole numbers of them.
+        self._digits = max([9, *(-int(rate.as_tuple().exponent) for rate in rates.values())])
+        self._whole: dict[tuple[int, ServiceTier], tuple[int | None, ...]] = {}
 
     def __bool__(self) -> bool:
         """Whether any rate that a call can be billed at is named; a search alone is no call."""
@@ -112,6 +116,26 @@ class RateTable:
                 if prompt_tokens > above:
                     return rate
         return None
+
+    def tokens_nano_usd(self, usage: Usage, service: ServiceTier) -> int | None:
+        """What the tokens of a call cost, rounded half to even; None if one used class has no rate."""
+        begin = self._beginnings[bisect_right(self._beginnings, usage.prompt_tokens) - 1]
+        rates = self._whole.get((begin, service))
+        if rates is None:
+            rates = self._whole[begin, service] = self._as_whole_numbers(begin, service)
+        total = 0
+        for count, rate in zip(usage, rates, strict=True):
+            if count:
+                if rate is None:
+                    return None
+                total += count * rate
+        unit: int = 10 ** (self._digits - 9)
+        nano_usd, rest = divmod(total, unit)
+        return nano_usd + (2 * rest > unit or (2 * rest == unit and nano_usd % 2 == 1))
+
+    def _as_whole_numbers(self, prompt_tokens: int, service: ServiceTier) -> tuple[int | None, ...]:
+        found = (self.rate(token_class, prompt_tokens, service) for token_class in TOKEN_CLASSES)
+        return tuple(None if rate is None else int(Fraction(rate) * 10**self._digits) for rate in found)
 
     def units(self, usage: Usage, extras: Extras) -> Iterator[tuple[Decimal | int, Decimal | None, str]]:
         """Each unit that is no token: how many, USD for one, and the token class that is not billed beside it ('' for

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 EACH = "*"  # a scope id: every member of the scope has a counter of its own
+# Scopes whose members are what clients say of themselves (an agent unless its key pins it): rules on them bind the
+# honest.
+SELF_DECLARED = frozenset({"agent", "tag", "session", "end_user"})
 
 
-@dataclass(frozen=True, slots=True)
-class CallFacts:
+class CallFacts(NamedTuple):
     """Who a call is for and what it may reach: at admission all candidates, in a ledger row what it was.
 
     Absent names are ''. `models`: the name asked for, names of `model_list` entries that may serve it, and upstream

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from enum import StrEnum
+from typing import NamedTuple, Self
 
 
 class UsageSource(StrEnum):
@@ -31,14 +31,7 @@ class EndReason(StrEnum):
 ERROR_REASONS = frozenset({EndReason.UPSTREAM_ERROR, EndReason.UPSTREAM_DISCONNECT, EndReason.TIMEOUT, EndReason.CRASH})
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens by class; no token is in two classes, so sums are plain sums (law 7).
-
-    `input_tokens` are fresh text tokens (neither cached nor audio nor image); `output_tokens` exclude reasoning,
-    audio and image tokens.
-    """
-
+class _Counts(NamedTuple):
     input_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_5m_tokens: int = 0
@@ -50,11 +43,24 @@ class Usage:
     output_audio_tokens: int = 0
     output_image_tokens: int = 0
 
-    def __post_init__(self) -> None:
-        for name in TOKEN_CLASSES:
-            value = getattr(self, name)
-            if value < 0:
-                raise ValueError(f"{name} is {value}: a token count cannot be negative")
+
+TOKEN_CLASSES = _Counts._fields
+
+
+class Usage(_Counts):
+    """Tokens by class, in the order of `TOKEN_CLASSES`; no token is in two classes, so sums are plain sums (law 7).
+
+    `input_tokens` are fresh text tokens (neither cached nor audio nor image); `output_tokens` exclude reasoning,
+    audio and image tokens. Raises ValueError for a negative count.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *counts: int, **named: int) -> Self:
+        usage = super().__new__(cls, *counts, **named)
+        if min(usage) < 0:
+            raise ValueError(f"{usage}: a token count cannot be negative")
+        return usage
 
     @property
     def prompt_tokens(self) -> int:
@@ -75,8 +81,7 @@ class Usage:
 
     @property
     def total_tokens(self) -> int:
-        return self.prompt_tokens + self.completion_tokens
+        return sum(self)
 
 
-TOKEN_CLASSES: tuple[str, ...] = tuple(field.name for field in fields(Usage))
 NO_USAGE = Usage()

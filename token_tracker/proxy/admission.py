@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -182,6 +182,8 @@ class Admission:
 
     def _others(self, key: KeyRecord, call: Call, choice: Choice) -> tuple[tuple[str, Choice], ...]:
         """The fallbacks that the key may use, each with where it goes."""
+        if not choice.fallbacks:
+            return ()
         wire = call.route.dialect.wire
         found = ((name, self.upstreams.choice(name, wire)) for name in choice.fallbacks if self.allowed(key, name))
         return tuple(
@@ -206,7 +208,7 @@ class Admission:
         permit = call.permit
         assert permit is not None
         granted = permit.verdict.output_tokens
-        ask = replace(permit.ask, id=sent_id(call.id, number), output_min=granted, output_max=granted)
+        ask = permit.ask._replace(id=sent_id(call.id, number), output_min=granted, output_max=granted)
         verdict = await self.desk.gate.admit(ask, permit.demands)
         if not verdict.is_admitted:
             return False

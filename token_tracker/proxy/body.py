@@ -33,15 +33,17 @@ async def read_body(receive: Receive, own: Mapping[bytes, bytes], limit_bytes: i
 
 
 async def _assemble(message: MutableMapping[str, Any], receive: Receive, limit_bytes: int, silence_s: float) -> bytes:
-    body = bytearray()
+    pieces: list[bytes] = []
+    size = 0
     while True:
         if message["type"] != "http.request":
             raise ClientLeft
-        body += message.get("body", b"")
-        if len(body) > limit_bytes:
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
+        if size > limit_bytes:
             raise request_too_large(limit_bytes)
         if not message.get("more_body"):
-            return bytes(body)
+            return b"".join(pieces)
         try:
             async with asyncio.timeout(silence_s):
                 message = await receive()

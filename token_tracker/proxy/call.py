@@ -11,7 +11,7 @@ from typing import Protocol
 from token_tracker.domain.extras import Extras
 from token_tracker.domain.pricing import Choice, Cost, CostSource, cost_of
 from token_tracker.domain.providers import PROVIDERS
-from token_tracker.domain.usage import NO_USAGE, TOKEN_CLASSES, EndReason, Usage, UsageSource
+from token_tracker.domain.usage import NO_USAGE, EndReason, Usage, UsageSource
 from token_tracker.proxy.books.records import Awaiting, End, Open, Subject, earlier_id
 from token_tracker.proxy.dialects.base import Dialect, Reading, Request, Uncounted
 from token_tracker.proxy.permits.permit import Permit
@@ -110,7 +110,7 @@ class Attempt:
         seen_tokens = -(-reading.output_bytes // BYTES_PER_TOKEN)
         if reading.usage is not None:
             unseen = max(0, seen_tokens - reading.usage.completion_tokens)
-            usage = replace(reading.usage, output_tokens=reading.usage.output_tokens + unseen)
+            usage = reading.usage._replace(output_tokens=reading.usage.output_tokens + unseen)
             return usage, UsageSource.PROVIDER_PARTIAL
         if self.dialect.uncounted is Uncounted.UNKNOWN:
             return NO_USAGE, UsageSource.NONE
@@ -146,7 +146,7 @@ class Attempt:
             opened=self.opened,
             end_reason=reason.value,
             status_code=status,
-            tokens=tokens_of(usage),
+            tokens=usage,
             usage_source=source.value,
             cost_nano_usd=cost.nano_usd,
             cost_source=cost.source.value,
@@ -171,11 +171,6 @@ class Failed:
 def sent_id(call_id: str, attempt: int) -> str:
     """By which LiteLLM knows an attempt: late evidence of one is never taken for another's."""
     return call_id if attempt == 1 else earlier_id(call_id, attempt)
-
-
-def tokens_of(usage: Usage) -> tuple[int, ...]:
-    """The counts in the order of `TOKEN_CLASSES`."""
-    return tuple(getattr(usage, name) for name in TOKEN_CLASSES)
 
 
 def no_cost(price: Choice) -> Cost:

@@ -66,16 +66,17 @@ class Client:
             if self._on_gone is not None:
                 self._on_gone()
 
-    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    async def start(self, status: int, headers: list[tuple[bytes, bytes]], *, is_followed: bool = False) -> None:
+        """The head. `is_followed`: by bytes of the body, without waiting for anything: both leave in one write."""
         if not self.gone:
             self.started = True
+            if is_followed and self._connection is not None and self._has_body:
+                self._connection.cork()
             await self._put({"type": "http.response.start", "status": status, "headers": headers})
 
     async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         """A whole answer in one write."""
-        if self._connection is not None and body and self._has_body:
-            self._connection.cork()
-        await self.start(status, headers)
+        await self.start(status, headers, is_followed=bool(body))
         await self.finish(body)
 
     async def write(self, data: bytes) -> None:

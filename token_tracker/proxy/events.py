@@ -17,7 +17,7 @@ from token_tracker.domain.money import to_nano_usd
 from token_tracker.domain.pricing import Choice, Cost, CostSource, cost_of
 from token_tracker.domain.usage import NO_USAGE, TOKEN_CLASSES, EndReason, Usage, UsageSource
 from token_tracker.proxy.books.records import End, Open, Subject
-from token_tracker.proxy.call import PROVIDER_CHARACTERS, no_cost, tokens_of, uncounted_cost
+from token_tracker.proxy.call import PROVIDER_CHARACTERS, no_cost, uncounted_cost
 from token_tracker.proxy.dialects.counts import MAX_COUNT, inclusive_usage
 from token_tracker.proxy.subject import AGENT_CHARACTERS, METADATA_BYTES, NAME_CHARACTERS, TAG_CHARACTERS, TAGS, clean
 
@@ -162,7 +162,7 @@ def end_record(known: Known, subject: Subject, row_id: str, price: Choice) -> En
         opened=opened,
         end_reason=reason,
         status_code=event.status_code,
-        tokens=tokens_of(known.usage or NO_USAGE),
+        tokens=known.usage or NO_USAGE,
         usage_source=UsageSource.NONE.value if known.usage is None else event.usage_source,
         cost_nano_usd=cost.nano_usd,
         cost_source=cost.source.value,

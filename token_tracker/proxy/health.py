@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -84,6 +84,7 @@ class Health:
     stopping: bool = False
     config_problems: tuple[str, ...] = ()  # of a changed configuration that cannot be used
     needs_restart: tuple[str, ...] = ()  # settings that changed
+    unavailable: Callable[[], Iterable[tuple[str, str]]] = tuple  # deployments without their key, and why
     started_at_s: float = field(default_factory=time.monotonic)
 
     async def answer(self, path: str) -> tuple[int, dict[str, Any]]:
@@ -117,6 +118,7 @@ class Health:
             names = ", ".join(self.needs_restart)
             notes.append(_reason("restart", f"these settings changed and act only after a restart: {names}"))
         notes += [_reason("switched_off", f"{name}: {why}") for name, why in self.configuration.off]
+        notes += [_reason("credential", f"{name}: {why}") for name, why in self.unavailable()]
         return blocking, notes
 
 

@@ -98,6 +98,8 @@ class Passthrough:
             raise invalid_request("The path must not contain '.' or '..' as a segment.")
         for count in range(1, len(segments)):
             name = unquote("/".join(segments[:count]))
+            if self._admission.upstreams.lacks_credentials(name):
+                raise self._admission.upstreams.not_found(name, lambda _: True)
             if found := self._admission.upstreams.deployments(name):
                 if not self._admission.allowed(key, name):
                     raise model_not_allowed(name[:256])

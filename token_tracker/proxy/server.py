@@ -16,10 +16,10 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from types import FrameType
 
-import aiohttp
 import uvicorn
 
 from token_tracker.config import paths
+from token_tracker.config.encryption import Keyring
 from token_tracker.config.load import ConfigurationError, load, load_again
 from token_tracker.config.logs import write_logs
 from token_tracker.config.values import Address, Configuration, Settings, Tls
@@ -33,11 +33,12 @@ from token_tracker.proxy.books.status import recorder_problems, status_path
 from token_tracker.proxy.call import CallIds
 from token_tracker.proxy.gate.gate import Gate
 from token_tracker.proxy.gate.memory import MemoryStore
-from token_tracker.proxy.gate.redis import RedisStore, WrongEvictionPolicy
+from token_tracker.proxy.gate.redis import RedisStore
+from token_tracker.proxy.gate.redis_feed import WrongEvictionPolicy
 from token_tracker.proxy.health import Health, LiteLLMChild
 from token_tracker.proxy.ingest import Ingest
 from token_tracker.proxy.lanes.floor import Floor
-from token_tracker.proxy.lanes.sending import MarkingRequest
+from token_tracker.proxy.lanes.sending import Pool
 from token_tracker.proxy.lanes.translated import TranslatedLane
 from token_tracker.proxy.litellm.evidence import EvidenceServer
 from token_tracker.proxy.models import ModelFacts
@@ -63,10 +64,6 @@ INTERRUPT_GRACE_S = 3.0  # Ctrl-C: somebody waits at a terminal; SIGTERM: gatewa
 # Below the shortest keep-alive of common servers (uvicorn, node: 5 s): a request on a connection that the upstream is
 # just closing fails after it was sent, and such a call may not be repeated.
 KEEPALIVE_S = 4.0
-# aiohttp refuses longer answers' heads, and such a call is billed all the same: far above what providers send.
-HEAD_LINE_BYTES = 64 * 1024
-HEAD_LINES = 1000
-_NOT_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
 def main(*, is_supervised: bool = False) -> int:
@@ -100,7 +97,7 @@ def main(*, is_supervised: bool = False) -> int:
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
             runner.run(serve(configuration, listener, hangups, problems))
-        except WrongEvictionPolicy as error:
+        except (WrongEvictionPolicy, ConfigurationError) as error:
             print(error, file=sys.stderr)
             return EXIT_CONFIGURATION
     return 0
@@ -195,18 +192,18 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
     """The application with everything it lives from, and its orderly end."""
     settings = configuration.settings
     journal = Journal(paths.journal_dir(settings), paths.node_id(settings), settings.journal_sync_ms)
-    snapshot = SnapshotReader(paths.snapshot_path(settings))
+    snapshot = SnapshotReader(paths.snapshot_path(settings), Keyring(paths.encryption_keys(settings)))
     evidence = EvidenceServer(paths.runtime_dir(settings) / f"{journal.incarnation}.sock")
     await evidence.start()
-    session = make_session()
+    pool = Pool(KEEPALIVE_S)
     store = make_store(settings, journal.incarnation)
     gate = Gate(store, journal.incarnation)
     objects = ObjectDesk(journal, ObjectIndex(index_path(settings)))
-    app = build(configuration, journal, snapshot, evidence, session, objects, gate)
+    app = build(configuration, journal, snapshot, evidence, pool, objects, gate)
     desk = app.admission.desk  # one for the worker's whole life: upkeep tells it the rules
 
     def furnish(configuration: Configuration) -> Gateway:
-        return build(configuration, journal, snapshot, evidence, session, objects, gate, desk)
+        return build(configuration, journal, snapshot, evidence, pool, objects, gate, desk)
 
     reloading = Reloading(app, configuration, furnish, load)
     app.begin_reload = reloading.begin
@@ -217,10 +214,16 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         reloads=lambda: (reloading.count, not app.health.config_problems),
         refusals=(refusals := RefusalCounts(journal.refused)),
         calls=CallLog(settings.log_format) if settings.log_calls else None,
+        gate=gate,
     )
     journal.heard, evidence.heard = watch.ended, watch.comparison.reported
     counters = CountersReader(paths.counters_path(settings)) if settings.redis_url is None else None
-    upkeep = Upkeep(desk, snapshot, counters, paths.journal_dir(settings))
+
+    def follow_credentials() -> None:
+        app.admission.upstreams.take_credentials(snapshot.credentials)
+
+    app.health.unavailable = lambda: app.admission.upstreams.unavailable
+    upkeep = Upkeep(desk, snapshot, counters, paths.journal_dir(settings), follow_credentials)
     upkeep.begin()
     if isinstance(store, MemoryStore):
         store.recovered()
@@ -239,10 +242,9 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         app.stop_calls()
         await asyncio.gather(*app.floor.background, return_exceptions=True)
         await evidence.close()
-        await session.close()
+        await pool.close()
         refusals.flush()
         objects.close()
-        await store.settled()
         await store.close()
         journal.close()
         if watch.calls is not None:
@@ -256,29 +258,12 @@ def make_store(settings: Settings, incarnation: str) -> MemoryStore | RedisStore
     return RedisStore(settings.redis_url.value, incarnation)
 
 
-def make_session() -> aiohttp.ClientSession:
-    """The one pool of upstream connections: no limit, nothing decoded, nothing added, no cookies, no time-outs of its
-    own (`deadline.py` has them)."""
-    connector = aiohttp.TCPConnector(limit=0, limit_per_host=0, keepalive_timeout=KEEPALIVE_S)
-    return aiohttp.ClientSession(
-        connector=connector,
-        request_class=MarkingRequest,
-        auto_decompress=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        skip_auto_headers=_NOT_ADDED,
-        max_line_size=HEAD_LINE_BYTES,
-        max_field_size=HEAD_LINE_BYTES,
-        max_headers=HEAD_LINES,
-        timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
-    )
-
-
 def build(
     configuration: Configuration,
     journal: Journal,
     snapshot: SnapshotReader,
     evidence: EvidenceServer,
-    session: aiohttp.ClientSession,
+    pool: Pool,
     objects: ObjectDesk,
     gate: Gate,
     desk: Desk | None = None,
@@ -286,7 +271,9 @@ def build(
     """Wire the rooms together. `desk`: the one that there is, where a changed configuration is taken over."""
     options = configuration.gateway
     demo_url = os.environ.get("TT_DEMO_URL", "")
-    upstreams = Upstreams(configuration.models, options, demo_url, configuration.routing, configuration.off)
+    upstreams = Upstreams(
+        configuration.models, options, demo_url, configuration.routing, configuration.off, snapshot.credentials
+    )
     settling = SettlingJournal(journal, gate, journal.incarnation)
     child_url, child_key = os.environ.get("TT_LITELLM_URL"), os.environ.get("TT_LITELLM_KEY")
     prices = PriceBook(configuration.pricing, snapshot)
@@ -307,12 +294,12 @@ def build(
     )
     stored = ObjectCalls(admission, objects)
     admission = replace(admission, stored=stored)
-    child = LiteLLMChild(session, child_url, configuration.needs_litellm)
+    child = LiteLLMChild(pool.session, child_url, configuration.needs_litellm)
     recorder = status_path(configuration.settings)
     health = Health(
         configuration, snapshot, child, lambda: recorder_problems(recorder, time.time_ns() // 1000), journal.problem
     )
-    floor = Floor(session, settling, options, evidence)
+    floor = Floor(pool, settling, options, evidence)
     settings = configuration.settings
     ingest = Ingest(
         keys=snapshot,

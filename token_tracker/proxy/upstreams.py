@@ -14,6 +14,7 @@ from token_tracker.domain.bounds import Facts
 from token_tracker.domain.errors import Refusal, model_not_found, model_switched_off
 from token_tracker.domain.providers import PROVIDERS, WireFormat
 from token_tracker.proxy.cooldown import Health
+from token_tracker.proxy.credentials import Credentials, with_credentials
 from token_tracker.proxy.lanes.direct import credential_headers, direct_url
 from token_tracker.proxy.objects.accounts import Accounts
 from token_tracker.proxy.plan import Group
@@ -60,7 +61,8 @@ class Choice:
 
 class Upstreams:
     """The model table, ready for calls. `demo_url` is where the echo provider listens ('' if it does not run); `off`:
-    names that are configured but switched off, and why."""
+    names that are configured but switched off, and why. `unavailable`: deployments that wait for their credential, by
+    name, and why."""
 
     def __init__(
         self,
@@ -69,16 +71,28 @@ class Upstreams:
         demo_url: str = "",
         routing: Routing | None = None,
         off: Iterable[tuple[str, str]] = (),
+        credentials: Credentials | None = None,
     ) -> None:
         self._off = dict(off)
-        self._models = models
+        self._configured = models
         self._options = options
         self._routing = routing or Routing()
         self._health: dict[tuple[str, int], Health] = {}  # by entry, whatever names and formats lead to it
         self._demo_url = demo_url
-        self.accounts = Accounts(models, demo_url)
         self._prefixes = sorted(models.wildcards, key=len, reverse=True)
         self._choices: dict[tuple[str, WireFormat], Choice | None] = {}
+        self._credentials: Credentials | None = None
+        self.take_credentials(credentials or Credentials())
+
+    def take_credentials(self, credentials: Credentials) -> None:
+        """From the next call on deployments use these; what failed with the ones before is tried anew."""
+        if credentials is self._credentials:
+            return
+        self._credentials = credentials
+        self._models, self.unavailable = with_credentials(self._configured, credentials)
+        self.accounts = Accounts(self._models, self._demo_url)
+        self._choices.clear()
+        self._health.clear()
 
     @property
     def demo_url(self) -> str:
@@ -101,9 +115,10 @@ class Upstreams:
         return choice
 
     def deployments(self, name: str) -> tuple[Deployment, ...]:
-        """Exact name, alias, environment offer, wildcard (longest prefix first); empty if none fits."""
+        """Exact name, alias, environment offer, wildcard (longest prefix first); empty if none fits, or none of those
+        that do can be used: then no others stand in for them, for theirs would be another account."""
         name = self._models.aliases.get(name, name)
-        if found := self._models.exact.get(name):
+        if (found := self._models.exact.get(name)) is not None:
             return tuple(found)
         if offer := self._models.env_offers.get(name):
             return (replace(offer, name=name, model=name),) if offer.model != name else (offer,)
@@ -112,9 +127,16 @@ class Upstreams:
                 return tuple(_filled(each, name[len(prefix) :]) for each in self._models.wildcards[prefix])
         return ()
 
+    def lacks_credentials(self, name: str) -> bool:
+        """Whether it is the name of an entry, or an alias of one, of which no deployment has its credential."""
+        return self._models.exact.get(self.alias_of(name)) == ()
+
     def names(self) -> list[str]:
         """Every name that can be listed (wildcards cannot), sorted."""
-        return sorted({*self._models.exact, *self._models.aliases, *self._models.env_offers})
+        listed = {*self._models.exact, *self._models.aliases, *self._models.env_offers}
+        if self.unavailable:
+            listed = {name for name in listed if self.deployments(name)}
+        return sorted(listed)
 
     def provider(self, name: str) -> str:
         """Who serves an offered name."""
@@ -141,7 +163,10 @@ class Upstreams:
 
     def not_found(self, name: str, allowed: Callable[[str], bool]) -> Refusal:
         """Why a model cannot be asked: it is switched off, for a reason, or there is none of the name."""
-        if (why := self._off.get(name)) is not None:
+        reasons = dict(self.unavailable) | self._off
+        prefixes = [f"{prefix}*" for prefix in self._prefixes if name.startswith(prefix)]
+        why = next((reasons[each] for each in (name, self.alias_of(name), *prefixes) if each in reasons), None)
+        if why is not None:
             return model_switched_off(name[:256], why)
         return model_not_found(name[:256], self.nearest(name, allowed))
 

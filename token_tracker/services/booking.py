@@ -22,7 +22,7 @@ from token_tracker.database.models import (
 from token_tracker.domain.latency import bucket_of
 from token_tracker.domain.pricing import CostSource
 from token_tracker.domain.usage import ERROR_REASONS, TOKEN_CLASSES
-from token_tracker.services import bulk, counters
+from token_tracker.services import bulk, closed_sums, counters
 
 # One attempt by the column names of `token_usage`, without `booked_at`; `tags` is a sequence of different strings.
 LedgerRow = dict[str, Any]
@@ -63,7 +63,9 @@ def book(
         bulk.insert_missing(session, _TAGS, tags)
     if not new:
         return Booked()
-    bulk.add_up(session, _HOURLY, hourly_sums(new), ROLLUP_SUMS)
+    hourly = hourly_sums(new)
+    bulk.add_up(session, _HOURLY, hourly, ROLLUP_SUMS)
+    closed_sums.add(session, hourly)
     return Booked(inserted, counters.count(session, rules, new, at=at))
 
 

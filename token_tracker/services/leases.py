@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, Table, delete, or_, update
+from sqlalchemy import CursorResult, Table, delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from token_tracker.database.models import Lease
 from token_tracker.services import bulk
+
+WORKER = "worker"  # alerts, retention, checks: see `token_tracker.worker`
 
 
 def acquire(session: Session, *, name: str, holder: str, at: datetime, lasts: timedelta) -> bool:
@@ -27,3 +29,8 @@ def acquire(session: Session, *, name: str, holder: str, at: datetime, lasts: ti
 def release(session: Session, *, name: str, holder: str) -> None:
     """Give the lease back, so that the next holder need not wait for its end."""
     session.execute(delete(Lease).where(Lease.name == name, Lease.holder == holder))
+
+
+def is_held(session: Session, *, name: str, at: datetime) -> bool:
+    """Whether somebody does the job at `at`."""
+    return session.scalar(select(Lease.name).where(Lease.name == name, Lease.expires_at > at)) is not None

@@ -14,11 +14,11 @@ from token_tracker.database.models import OpenHolds
 from token_tracker.services import bulk
 
 STALE = timedelta(seconds=15)  # a node that said nothing for so long; it says something every 5 s
-FORGOTTEN = timedelta(days=7)  # a node that never came back
+FORGOTTEN = timedelta(days=7)  # a node that held nothing and never came back
 
 
 class Hold(msgspec.Struct, frozen=True):
-    """A call in flight. `state`: 'in_flight', 'awaiting_usage', or 'stale' where its node fell silent."""
+    """A call in flight. `state`: 'in_flight' or 'awaiting_usage'."""
 
     call_id: str
     since_us: int
@@ -37,20 +37,26 @@ class Hold(msgspec.Struct, frozen=True):
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True):
-    """What is held in one bucket of a counter (`domain.rules.counter_key`), by how many calls."""
+    """What an incarnation's calls hold in one bucket of a counter (`domain.rules.counter_key`), and how many they are.
+    `leaves_at_s`: `domain.windows.leaves_at_s` of the bucket."""
 
     counter: str
     bucket: int
     amount: int
     calls: int
+    incarnation: str = ""
+    leaves_at_s: int = 0
 
 
 class NodeHolds(msgspec.Struct, frozen=True):
-    """`held` is complete; `holds` are the oldest of `calls`."""
+    """`held` is complete; `holds` are the oldest of `calls`. Of the node's recorder: how much of the journal is not
+    booked, and since when Redis is away for it (0: it is not)."""
 
     calls: int = 0
     held: tuple[Held, ...] = ()
     holds: tuple[Hold, ...] = ()
+    backlog_mib: int = 0
+    store_away_since_us: int = 0
 
 
 _encoder = msgspec.json.Encoder()
@@ -63,11 +69,20 @@ def publish(session: Session, *, node: str, content: NodeHolds, at: datetime) ->
 
 
 def forget_silent(session: Session, *, at: datetime) -> None:
-    session.execute(delete(OpenHolds).where(OpenHolds.published_at < at - FORGOTTEN))
+    """Nodes that never came back: at once when nothing that they held counts any more, as time alone ends no hold."""
+    silent = select(OpenHolds.node, OpenHolds.content).where(OpenHolds.published_at < at - FORGOTTEN)
+    now_s = at.timestamp()
+    gone = [
+        node
+        for node, content in session.execute(silent)
+        if all(held.leaves_at_s <= now_s for held in _decoder.decode(content).held)
+    ]
+    if gone:
+        session.execute(delete(OpenHolds).where(OpenHolds.node.in_(gone)))
 
 
 def load(session: Session, *, at: datetime) -> list[tuple[NodeHolds, bool]]:
-    """Of each node, and whether it fell silent: its calls may have ended meanwhile."""
+    """Of each node, and whether it fell silent: nobody knows what its calls came to, so they are unproven."""
     columns = (OpenHolds.content, OpenHolds.published_at)
     return [
         (_decoder.decode(content), published_at < at - STALE)
@@ -75,15 +90,23 @@ def load(session: Session, *, at: datetime) -> list[tuple[NodeHolds, bool]]:
     ]
 
 
+def by_node(session: Session) -> list[tuple[str, NodeHolds]]:
+    """What each node said last."""
+    rows = session.execute(select(OpenHolds.node, OpenHolds.content).order_by(OpenHolds.node))
+    return [(node, _decoder.decode(content)) for node, content in rows]
+
+
 def held_by_member(
     nodes: Iterable[tuple[NodeHolds, bool]], budget_id: str, measure: str, start_s: int, end_s: int
-) -> dict[str, int]:
-    """Of the buckets in [start_s, end_s)."""
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Of the buckets in [start_s, end_s): what is held, and what silent nodes held last."""
     prefix = f"{budget_id}|{measure}|"
-    found: dict[str, int] = {}
-    for content, _ in nodes:
-        for held in content.held:
-            if held.counter.startswith(prefix) and start_s <= held.bucket < end_s:
-                member = held.counter[len(prefix) :]
-                found[member] = found.get(member, 0) + held.amount
-    return found
+    held: dict[str, int] = {}
+    left: dict[str, int] = {}
+    for content, is_silent in nodes:
+        found = left if is_silent else held
+        for each in content.held:
+            if each.counter.startswith(prefix) and start_s <= each.bucket < end_s:
+                member = each.counter[len(prefix) :]
+                found[member] = found.get(member, 0) + each.amount
+    return held, left

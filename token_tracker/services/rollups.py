@@ -1,6 +1,6 @@
-"""Compares the hourly sums with the ledger, and makes them right again. Safe to repeat, and to be killed at any point.
+"""Compares the sums with the ledger, and makes them right again. Safe to repeat, and to be killed at any point.
 
-Hours before the retention horizon are never touched: their rows are gone, and the sums are all that is left of them.
+Hourly sums from before the retention horizon are never touched: their rows are gone, and the sums are all that is left.
 """
 
 from __future__ import annotations
@@ -17,15 +17,24 @@ from token_tracker.database.models import LATENCY_COLUMNS, ROLLUP_KEYS, ROLLUP_S
 from token_tracker.domain.latency import UPPER_BOUNDS_MS
 from token_tracker.domain.pricing import CostSource
 from token_tracker.domain.usage import ERROR_REASONS, TOKEN_CLASSES
-from token_tracker.services import bulk
+from token_tracker.services import bulk, closed_sums, counters
 from token_tracker.services.usage_horizon import kept_from
 
 HOUR = timedelta(hours=1)
-Key = tuple[Any, ...]  # ROLLUP_KEYS without the hour
+Key = tuple[Any, ...]  # ROLLUP_KEYS without the hour, or a `closed_sums.Place`
 Sums = dict[Key, tuple[int, ...]]  # in the order of ROLLUP_SUMS
 
 _HOURLY = UsageHourly.__table__
 _KEYS = ROLLUP_KEYS[1:]
+LEDGER_KEYS: Sequence[Any] = (  # ROLLUP_KEYS without the hour, as columns of the ledger
+    TokenUsage.key_id,
+    TokenUsage.user,
+    TokenUsage.team,
+    TokenUsage.agent,
+    TokenUsage.model,
+    TokenUsage.provider,
+    TokenUsage.end_reason,
+)
 
 
 def hour_of(time: datetime) -> datetime:
@@ -43,23 +52,28 @@ def first_hour(session: Session) -> datetime | None:
 
 
 def differing(session: Session, *, hour: datetime) -> set[Key]:
-    """Keys of the hour whose sums are not those of the ledger's rows; none for an hour before the horizon.
+    """Keys of the hour whose sums are not those of the ledger's rows (none for an hour before the horizon), and those
+    of sums over one dimension, by the hour or the day that it ends, that are not the hourly sums'.
 
     To be asked in a session that sees one state of the database (`session.reading`, or as `heal` does).
     """
     wrong, _ = _compared(session, hour)
-    return wrong
+    return wrong | closed_sums.differing(session, hour=hour)
 
 
 def heal(session: Session, *, hour: datetime) -> int:
-    """Make the sums of the hour those of the ledger, in the caller's transaction; how many keys were wrong.
-
-    It must be the transaction's first statement. Beside a running recorder PostgreSQL may refuse it (see
-    `is_conflict`): then nothing is changed, and it can be tried again.
-    """
-    if session.get_bind().dialect.name == "postgresql":
-        session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+    """Make the sums of the hour those of the ledger, in the caller's transaction, while nobody books; how many keys
+    were wrong."""
+    counters.lock_exclusive(session)
     wrong, ledger = _compared(session, hour)
+    _put_right(session, hour, wrong, ledger)
+    alone = closed_sums.differing(session, hour=hour)
+    if wrong or alone:
+        closed_sums.heal(session, hour=hour)
+    return len(wrong | alone)
+
+
+def _put_right(session: Session, hour: datetime, wrong: set[Key], ledger: Sums) -> None:
     right = [
         {"hour": hour, **dict(zip(_KEYS, key, strict=True)), **dict(zip(ROLLUP_SUMS, ledger[key], strict=True))}
         for key in sorted(wrong & ledger.keys())
@@ -69,7 +83,6 @@ def heal(session: Session, *, hour: datetime) -> int:
         session.execute(delete(_HOURLY).where(_HOURLY.c.hour == hour, *conditions))
     if right:
         bulk.replace(session, _HOURLY, right, ROLLUP_SUMS)
-    return len(wrong)
 
 
 def is_conflict(error: BaseException) -> bool:
@@ -101,20 +114,11 @@ def _hourly_statement() -> Select[*tuple[Any, ...]]:
 
 @cache
 def _ledger_statement() -> Select[*tuple[Any, ...]]:
-    keys = (
-        TokenUsage.key_id,
-        TokenUsage.user,
-        TokenUsage.team,
-        TokenUsage.agent,
-        TokenUsage.model,
-        TokenUsage.provider,
-        TokenUsage.end_reason,
-    )
     in_hour = and_(TokenUsage.timestamp >= bindparam("start"), TokenUsage.timestamp < bindparam("end"))
-    return select(*keys, *_sum_columns()).where(in_hour).group_by(*keys)
+    return select(*LEDGER_KEYS, *sum_columns()).where(in_hour).group_by(*LEDGER_KEYS)
 
 
-def _sum_columns() -> list[ColumnElement[int]]:
+def sum_columns() -> list[ColumnElement[int]]:
     """The columns of ROLLUP_SUMS as sums over ledger rows."""
     is_last = TokenUsage.id == TokenUsage.call_id
     latency = TokenUsage.latency_ms

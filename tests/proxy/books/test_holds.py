@@ -39,6 +39,10 @@ class Desk:
         self.journal.open(opened)
         return opened
 
+    def held(self, counter: str, amount: int, calls: int) -> Held:
+        """Of this day, by the one worker."""
+        return Held(counter, DAY_S, amount, calls, self.journal.incarnation, DAY_S + 86_400)
+
     def told(self, at: datetime = NOON) -> NodeHolds:
         while self.keeper.step():
             pass
@@ -62,10 +66,10 @@ def test_holds_are_told_while_calls_are_in_flight_and_no_longer(desk: Desk) -> N
     told = desk.told()
     assert told.calls == 2
     assert told.held == (
-        Held("budget_day|usd|", DAY_S, 130, 2),
-        Held("budget_users|tokens|bob", DAY_S, 4, 1),
-        Held("budget_users|usd|alice", DAY_S, 100, 1),
-        Held("budget_users|usd|bob", DAY_S, 30, 1),
+        desk.held("budget_day|usd|", 130, 2),
+        desk.held("budget_users|tokens|bob", 4, 1),
+        desk.held("budget_users|usd|alice", 100, 1),
+        desk.held("budget_users|usd|bob", 30, 1),
     )
     assert [(hold.call_id[-1], hold.user, hold.held_nano_usd, hold.state) for hold in told.holds] == [
         ("1", "alice", 100, "in_flight"),
@@ -91,7 +95,7 @@ def test_the_oldest_are_named_and_the_sums_are_of_all(desk: Desk) -> None:
         desk.open(number, held=1)
     told = desk.told()
     assert told.calls == MOST_HOLDS + 50
-    assert told.held[0] == Held("budget_day|usd|", DAY_S, MOST_HOLDS + 50, MOST_HOLDS + 50)
+    assert told.held[0] == desk.held("budget_day|usd|", MOST_HOLDS + 50, MOST_HOLDS + 50)
     assert [hold.call_id for hold in told.holds] == [f"{number:032x}" for number in range(MOST_HOLDS)]
     desk.journal.close()
 
@@ -124,13 +128,42 @@ def test_nothing_is_written_where_nothing_changed_but_for_the_heartbeat(
 
 
 def test_a_node_that_fell_silent_is_seen_and_forgotten_after_a_week(desk: Desk, engine: Engine) -> None:
-    desk.open(1)
+    opened = desk.open(1)
     desk.told()
     with reading(engine) as session:
         assert [stale for _, stale in open_holds.load(session, at=NOON + timedelta(seconds=15))] == [False]
         assert [stale for _, stale in open_holds.load(session, at=NOON + timedelta(seconds=16))] == [True]
+    desk.journal.end(an_end(opened))
+    assert desk.told(NOON + timedelta(seconds=5)).calls == 0
     later = HoldsTeller(engine)
-    later.tell({"another": []}, NOON + timedelta(days=8))
+    later.tell({"another": {}}, NOON + timedelta(days=8))
     with reading(engine) as session:
         assert session.scalars(select(OpenHolds.node)).all() == ["another"]
     desk.journal.close()
+
+
+def test_a_node_that_never_came_back_is_kept_in_mind_while_what_it_held_counts(desk: Desk, engine: Engine) -> None:
+    add(engine, a_budget("ever", period="total"))
+    desk.open(1)
+    desk.told()
+    later = HoldsTeller(engine)
+    later.tell({"another": {}}, NOON + timedelta(days=400))
+    with reading(engine) as session:
+        assert session.scalars(select(OpenHolds.node).order_by(OpenHolds.node)).all() == sorted([NODE, "another"])
+        (content,) = [each for each, is_silent in open_holds.load(session, at=NOON + timedelta(days=400)) if is_silent]
+    assert "budget_ever|usd|" in [held.counter for held in content.held]
+    desk.journal.close()
+
+
+def test_a_node_says_how_much_waits_and_since_when_its_store_is_away(desk: Desk) -> None:
+    desk.teller = HoldsTeller(desk.engine, NODE)
+    desk.open(1)
+    desk.told()
+    for second in (1, 2):
+        at = NOON + timedelta(seconds=second)
+        desk.teller.tell(desk.keeper.open_records(), at, backlog_bytes=5 << 20, is_store_away=True)
+    with reading(desk.engine) as session:
+        ((_, content),) = open_holds.by_node(session)
+    since_us = int((NOON + timedelta(seconds=1)).timestamp()) * 1_000_000
+    assert (content.backlog_mib, content.store_away_since_us) == (5, since_us)
+    assert desk.told().store_away_since_us == 0

@@ -14,7 +14,17 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from tests.services.budget_rows import a_budget
-from token_tracker.database.models import ApiKey, BudgetTopUp, Freeze, PriceRow, RateLimit, Team, User
+from token_tracker.config.encryption import Keyring, make_key
+from token_tracker.database.models import (
+    ApiKey,
+    BudgetTopUp,
+    Freeze,
+    PriceRow,
+    ProviderCredential,
+    RateLimit,
+    Team,
+    User,
+)
 from token_tracker.database.session import make_engine, transaction
 from token_tracker.domain.rules import FreezeRule, RateRule
 from token_tracker.proxy.books.publication import KeyRecord, RulesRecord, Section, Snapshot
@@ -237,3 +247,25 @@ def test_a_broken_file_is_said_once_and_the_last_good_one_stays(
         assert [reader.refresh() for _ in range(3)] == [False] * 3
         assert (reader.keys, reader.version) == (keys, 3)
     assert caplog.text.count("cannot be read") == 3
+
+
+def test_providers_keys_arrive_encrypted_and_are_read_with_any_key_of_the_ring(house: Engine, tmp_path: Path) -> None:
+    old, new, path = make_key(), make_key(), tmp_path / "snapshot"
+    keyring = Keyring([old])
+    row = ProviderCredential(
+        id="c1", name="prod", provider="openai", hint="…", sealed=keyring.encrypt("sk-x"), created_at=AT, created_by="a"
+    )
+    add(house, row)
+    publisher = Publisher(house, path)
+    publisher.publish(AT)
+    assert b"sk-x" not in path.read_bytes()
+    readers = [SnapshotReader(path, ring) for ring in (Keyring([new, old]), Keyring([new]), Keyring())]
+    for reader in readers:
+        reader.refresh()
+    assert readers[0].credentials.keys["prod"].value == "sk-x"
+    assert ["prod" in reader.credentials.problems for reader in readers] == [False, True, True]
+    before = readers[0].credentials
+    add(house, a_key("another"))
+    publisher.publish(AT)
+    assert readers[0].refresh()
+    assert readers[0].credentials is before, "what did not change is not taken over again"

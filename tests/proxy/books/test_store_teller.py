@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import secrets
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,18 +18,25 @@ from tests.proxy.books.test_counters_board import Desk, fill
 from tests.proxy.gate.conftest import redis_url as redis_url_fixture
 from tests.proxy.gate.stand import REDIS_URL, sweep
 from tests.services.budget_rows import a_budget, add
-from token_tracker.database.session import reading
+from token_tracker.database.session import reading, transaction
 from token_tracker.domain.holds import Ask
 from token_tracker.domain.rules import CallFacts
+from token_tracker.proxy.books.holds import HoldsReader
+from token_tracker.proxy.books.segments import SegmentName
 from token_tracker.proxy.books.store_teller import StoreTeller
+from token_tracker.proxy.books.tails import CLOSED
 from token_tracker.proxy.gate.gate import Gate
 from token_tracker.proxy.gate.places import Rules
 from token_tracker.proxy.gate.redis import RedisStore
 from token_tracker.proxy.gate.redis_books import RedisBooks
 from token_tracker.proxy.gate.store import Reason, Verdict
+from token_tracker.services import open_holds
+from token_tracker.services.open_holds import Held, NodeHolds
+from token_tracker.services.outage import Outage
 from token_tracker.services.rule_rows import load_budgets
 
 redis_url = redis_url_fixture
+DAY_S = int(NOON.replace(hour=0, minute=0).timestamp())
 NOON_US = int(NOON.timestamp()) * 1_000_000
 FACTS = CallFacts(key="k", user="alice")
 pytestmark = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
@@ -158,3 +166,39 @@ def test_while_redis_is_away_nothing_is_lost_and_it_is_said_once(
 
     asyncio.run(scenario())
     assert caplog.text.count("Redis cannot be told") == 1
+
+
+def test_what_a_node_held_that_fell_silent_is_told_as_unproven_and_its_return_settles_it(
+    engine: Engine, tmp_path: Path, redis_url: str
+) -> None:
+    gone = "0000dead"
+
+    def says(engine: Engine, amount: int, at: datetime) -> None:
+        leaves_s = DAY_S + 86_400
+        held = (Held("budget_day|usd|", DAY_S, amount, 1, gone, leaves_s),) if amount else ()
+        with transaction(engine) as session:
+            open_holds.publish(session, node="far", content=NodeHolds(len(held), held), at=at)
+
+    async def scenario() -> None:
+        now = [NOON]
+        add(engine, a_budget("day", limit_nano_usd=1_000, counter_built_at=NOON))
+        async with Shared(engine, tmp_path) as shared:
+            books = RedisBooks(REDIS_URL, namespace=shared.namespace, silence_s=0)
+            shared.teller = StoreTeller(shared.desk.board, books, HoldsReader(engine, Outage(""), lambda: now[0]))
+            shared.desk.book()
+            shared.desk.board.load(NOON)
+            shared.follow_rules()
+            await shared.until(None, 100)
+            says(engine, 400, NOON)
+            for silent_s, unproven in ((10, 0), (16, 400)):
+                now[0] = NOON + timedelta(seconds=silent_s)
+                shared.teller._heartbeat_s = 0.0
+                await shared.teller.step()
+                counted = await shared.store.counter("budget_day|usd|", DAY_S, DAY_S)
+                assert (counted.held, counted.unproven) == (100, unproven)
+            await shared.until(Reason.BUDGET_HELD, 501)
+            says(engine, 0, now[0])
+            shared.desk.board.take({}, {str(SegmentName("far", gone, 0)): CLOSED})  # its own recorder has booked all
+            await shared.until(None, 501)
+
+    asyncio.run(scenario())

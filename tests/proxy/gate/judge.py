@@ -11,7 +11,8 @@ HOUR_US, DAY_US = 3_600_000_000, 86_400_000_000
 
 @dataclass
 class Counted:
-    """A call that was admitted. `row`: (spent, unproven) once the gate can know it."""
+    """A call that was admitted. `row`: (spent, unproven) once the gate can know it. `is_missed`: its gateway says
+    nothing any more."""
 
     at_us: int
     user: str
@@ -19,6 +20,8 @@ class Counted:
     held: int
     row: tuple[int, int] | None = None
     row_models: frozenset[str] = frozenset()
+    gateway: str = ""
+    is_missed: bool = False
 
 
 @dataclass
@@ -39,5 +42,7 @@ class Judge:
         """(spent, held, unproven) in the window of `now_us`."""
         calls = [call for call in self.calls.values() if self.counts(rule, call, user, now_us)]
         rows = [call.row for call in calls if call.row is not None]
-        held = sum(call.held for call in calls if call.row is None)
-        return sum(row[0] for row in rows), held, sum(row[1] for row in rows)
+        open_calls = [call for call in calls if call.row is None]
+        missed = sum(call.held for call in open_calls if call.is_missed)
+        held = sum(call.held for call in open_calls) - missed
+        return sum(row[0] for row in rows), held, sum(row[1] for row in rows) + missed

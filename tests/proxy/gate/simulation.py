@@ -13,7 +13,7 @@ import logging
 import random
 import sys
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import uvloop
@@ -169,7 +169,7 @@ class Simulation:
             verdict.output_tokens if chance.random() < self.full_share else chance.randint(0, verdict.output_tokens)
         )
         call = Call(gate, entry, fixed + output * TOKEN_NANO, 200 + output)
-        self.bill(replace(facts, models=frozenset({model})), call)
+        self.bill(facts._replace(models=frozenset({model})), call)
         heapq.heappush(self.ends, (tick + chance.randint(1, 200), next(self.number), call))
 
     def bill(self, facts: CallFacts, call: Call) -> None:

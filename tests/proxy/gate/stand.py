@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import secrets
@@ -169,11 +168,4 @@ async def sweep(namespace: str) -> None:
 
 async def kill(store: RedisStore) -> None:
     """As the kernel does: what was queued is never sent."""
-    store._queue.clear()
-    store._batch = []
-    assert store._work is not None
-    store._work.cancel()
-    await asyncio.gather(store._work, return_exceptions=True)
-    if store._link is not None:
-        store._link.close()
-        await store._link.closed
+    await store._feed.stop()

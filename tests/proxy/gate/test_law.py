@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 
 from tests.proxy.gate.judge import DAY_US, HOUR_US, Counted, Judge
 from tests.proxy.gate.ledger import Ledger
-from tests.proxy.gate.stand import NOON_US, Stand, budget, kill
+from tests.proxy.gate.stand import NOON_US, REDIS_URL, Stand, budget, kill
 from token_tracker.domain.holds import Ask
 from token_tracker.domain.rules import BudgetRule, CallFacts
 from token_tracker.domain.windows import NEVER_S, first_bucket
@@ -32,6 +32,7 @@ from token_tracker.proxy.gate.gate import Gate
 from token_tracker.proxy.gate.memory import MemoryStore
 from token_tracker.proxy.gate.places import Rules
 from token_tracker.proxy.gate.redis import RedisStore
+from token_tracker.proxy.gate.redis_books import RedisBooks
 from token_tracker.proxy.gate.store import END, Books, CounterState, Entry, Position, Reason
 
 EVERYTHING = budget(10**15, id="everything", enforcement="soft", period="total")  # so that every call has an entry
@@ -130,7 +131,7 @@ class Law(RuleBasedStateMachine):
         assert bounds[0] <= verdict.output_tokens <= bounds[1]
         for each, sum_ in zip(hard, truth, strict=True):
             assert sum_ + held <= self.limit(each), f"{each.id} is not hard"
-        self.judge.calls[call_id] = Counted(self.now_us, user, models, held)
+        self.judge.calls[call_id] = Counted(self.now_us, user, models, held, gateway=which.incarnation)
         self.ledger.open(Entry(call_id, which.incarnation, self.now_us, facts, held))
 
     def limit(self, rule: BudgetRule) -> int:
@@ -156,7 +157,7 @@ class Law(RuleBasedStateMachine):
         gate, entry = self.open_calls()[which % len(self.open_calls())]
         spent = entry.nano_usd * part // 100
         unproven = 0 if is_proven else max(0, entry.nano_usd - spent)
-        facts = replace(entry.facts, models=frozenset({model}) & entry.facts.models or entry.facts.models)
+        facts = entry.facts._replace(models=frozenset({model}) & entry.facts.models or entry.facts.models)
         ended = Entry(entry.id, gate.incarnation, entry.admitted_us, facts, spent, 0, unproven, 0)
         self.untold.append((gate, self.ledger.end(ended)))
 
@@ -270,6 +271,24 @@ class Law(RuleBasedStateMachine):
                 if entry.position:
                     self.know(entry)
         self.deliver_newest()
+
+    @precondition(lambda self: self.kind == "redis")
+    @rule(which=pick)
+    def a_gateway_is_missed(self, which: int) -> None:
+        """One that lives says something at once; of one that is dead nobody knows what its calls come to."""
+        incarnations = [*self.dead, *(gate.incarnation for gate in self.alive)]
+        missed = incarnations[which % len(incarnations)]
+        recorder = RedisBooks(REDIS_URL, namespace=self.stand.namespace, silence_s=0)
+        self.do(recorder.send(Books(left={missed: []}), True))
+        self.do(recorder.close())
+        for call in self.judge.calls.values():
+            call.is_missed = call.is_missed or (call.gateway == missed and missed in self.dead)
+
+    @rule()
+    def nothing_leaks(self) -> None:
+        for gate in self.alive:
+            self.do(gate.compare())
+            assert gate.store_figures.leaks == 0
 
     @precondition(lambda self: self.dead)
     @rule(which=pick)

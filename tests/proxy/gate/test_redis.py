@@ -22,7 +22,8 @@ from token_tracker.domain.windows import NEVER_S, bucket_of
 from token_tracker.proxy.gate.gate import Gate
 from token_tracker.proxy.gate.link import Answers, Link, RedisAddress, RedisError, StoreUnavailable, connect
 from token_tracker.proxy.gate.places import Rules
-from token_tracker.proxy.gate.redis import RedisStore, WrongEvictionPolicy
+from token_tracker.proxy.gate.redis import RedisStore
+from token_tracker.proxy.gate.redis_feed import WrongEvictionPolicy
 from token_tracker.proxy.gate.store import Base, CounterState, Reason, Verdict
 
 DAY = bucket_of("daily", "UTC", NOON_US)
@@ -182,7 +183,7 @@ def test_an_admission_that_comes_after_it_was_given_up_takes_nothing(server: Ser
             await stand.rules(budget(1000))
             store = stand.stores[0]
             assert isinstance(store, RedisStore)
-            store._queue_up({"kind": "free", "incarnation": stand.gate.incarnation, "id": "c1", "is_unknown": True})
+            store._give_back("c1")
             await stand.settled()
             assert not (await stand.ask(10)).is_admitted
             assert await stand.state() == CounterState()
@@ -195,7 +196,7 @@ class Unlucky(RedisStore):
 
     async def _run(self, link: Link, shape: bytes) -> bytes:
         answer = await super()._run(link, shape)
-        self._begin("another generation")
+        self._feed.begin("another generation")
         return answer
 
 

@@ -615,3 +615,25 @@ def test_the_facts_of_another_call_find_other_rules(kind: str) -> None:
             assert await stand.store.counter("none|usd|", 0, NEVER_S) == CounterState()
 
     run(scenario())
+
+
+def test_a_hold_that_no_call_has_is_found_given_back_and_counted(kind: str) -> None:
+    async def scenario() -> None:
+        async with Stand(kind) as stand:
+            await stand.rules(budget(1000), rate(5, "concurrent", ""))
+            await stand.ask(300)
+            await stand.ask(200)
+            await stand.ask(100)
+            await stand.end("c3", 40)
+            await stand.gate.compare()
+            await stand.gate.compare()
+            assert await stand.state() == CounterState(40, 500, 0), "what is known stays"
+            del stand.gate._entries["c1"]  # as if its end had been lost on the way
+            await stand.gate.compare()
+            await stand.gate.compare()
+            await stand.settled()
+            assert await stand.state() == CounterState(40, 200, 0)
+            assert stand.store.figures.leaks == 1
+            assert (await stand.ask(760)).is_admitted
+
+    run(scenario())

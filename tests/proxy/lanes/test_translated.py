@@ -36,7 +36,7 @@ def destination(to: Deployment) -> tuple[str, str | None, str | None]:
 def test_the_childs_key_and_the_calls_id_are_the_only_headers_with_a_meaning() -> None:
     request = Request("alias", False, {"model": b'"alias"'}, False, "", "", None)
     upstream = LANE.prepare(CALL, "/v1/messages", request, deployment())
-    assert upstream.url == "http://127.0.0.1:9/v1/messages"
+    assert str(upstream.url) == "http://127.0.0.1:9/v1/messages"
     assert dict(upstream.headers) == {
         "authorization": "Bearer sk-master",
         "content-type": "application/json",

@@ -271,6 +271,31 @@ def test_a_dearer_fallback_is_held_beforehand_and_given_back(make_house: MakeHou
     assert counted(house) == (24_000, 0, 0)
 
 
+def test_a_call_that_falls_back_to_a_dearer_model_costs_what_was_held_for_at_most(
+    make_house: MakeHouse, upstream: Upstream
+) -> None:
+    dear = {"input_cost_per_token": Decimal("0.0001"), "output_cost_per_token": Decimal("0.0002")}
+    house = under(make_house, budget(1.0), routing=Routing(fallbacks={"gpt": ("dear",)}))
+    house.configuration.models.exact["dear"] = (house.deployment("dear", rates=dear, model="dear"),)  # type: ignore[index]
+
+    async def answer(seen: Seen, out: Out) -> None:
+        asked = json.loads(seen.body)
+        if asked["model"] != "dear":
+            await out.whole(b'{"error": {"message": "overloaded"}}', status="503 Service Unavailable")
+            return
+        usage = {"prompt_tokens": 20, "completion_tokens": asked["max_tokens"]}
+        await out.whole(json.dumps({"id": "x", "choices": [], "usage": usage}).encode())
+
+    upstream.answer = answer
+    assert house.chat(max_tokens=10_000).status == 402, "the cheap model alone would have fitted"
+    assert upstream.seen == []
+    assert house.chat(max_tokens=1_000).headers["x-tt-model"] == "dear"
+    failed, row = house.rows()
+    assert (failed.cost_nano_usd, row.cost_nano_usd) == (0, 20 * 100_000 + 1_000 * 200_000)
+    assert row.overrun_nano_usd == row.unproven_nano_usd == 0
+    assert counted(house) == (row.cost_nano_usd, 0, 0)
+
+
 def test_several_answers_are_held_for(make_house: MakeHouse) -> None:
     house = under(make_house, budget(100.0))
     house.chat(max_tokens=100, n=5)

@@ -7,7 +7,6 @@ import http.client
 import re
 import socket
 import time
-from dataclasses import replace
 from decimal import Decimal
 
 from msgspec import structs
@@ -19,7 +18,6 @@ from token_tracker.config.values import Address
 from token_tracker.domain.usage import TOKEN_CLASSES, Usage
 from token_tracker.proxy.books.records import End, Open, Subject
 from token_tracker.proxy.books.status import RecorderStatus, status_path, write_recorder_status
-from token_tracker.proxy.call import tokens_of
 from token_tracker.proxy.litellm.report import Evidence
 from token_tracker.proxy.watch.comparison import REMEMBERED, Comparison
 from token_tracker.proxy.watch.exposition import LINES_AT_ONCE, State, exposition
@@ -49,7 +47,7 @@ def row(**more: object) -> End:
         model_group="m",
     )  # fmt: skip
     end = End(
-        opened=opened, end_reason="complete", status_code=200, tokens=tokens_of(Usage(input_tokens=3, output_tokens=2)),
+        opened=opened, end_reason="complete", status_code=200, tokens=Usage(input_tokens=3, output_tokens=2),
         usage_source="provider", cost_nano_usd=7000, cost_source="priced", price_version="", latency_ms=12.0,
         ttft_ms=None, upstream_id="", upstream_request_id="",
     )  # fmt: skip
@@ -167,7 +165,7 @@ def test_what_litellm_reports_is_compared_whichever_comes_first() -> None:
     usage = Usage(input_tokens=3, output_tokens=2)
     comparison.booked(row())
     comparison.reported(Evidence(call_id="1" * 32, usage=usage, cost_usd=Decimal("0.000007")))
-    comparison.reported(Evidence(call_id="2" * 32, usage=replace(usage, output_tokens=9), cost_usd=Decimal("0.00001")))
+    comparison.reported(Evidence(call_id="2" * 32, usage=usage._replace(output_tokens=9), cost_usd=Decimal("0.00001")))
     comparison.booked(row(call_id="2" * 32))
     assert comparison.usage == {"equal": 1, "differs": 1} and comparison.cost == {"equal": 1, "differs": 1}
     assert (comparison.more_nano_usd, comparison.less_nano_usd) == (3000, 0)

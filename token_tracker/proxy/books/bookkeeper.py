@@ -55,33 +55,33 @@ class Bookkeeper:
     def wait_s(self) -> float:
         return self._attempts.wait_s or LOOK_S
 
-    def step(self) -> bool:
-        """Book the next batch; True if there was one and it is committed. Without a database nothing is lost: the
+    def step(self) -> int:
+        """Book the next batch: how many records it had, once it is committed. Without a database nothing is lost: the
         same batch is tried again."""
         self._tails.look()
         if self._board is not None:
             self._board.follow(self._tails.incarnations, has_dead=self._tails.has_dead)
         with self._attempts:
             return self._book_next()
-        return False
+        return 0
 
     def unbooked_bytes(self) -> int:
         return self._tails.unbooked_bytes()
 
-    def open_records(self) -> dict[str, list[Open | End]]:
-        """By node of this directory, what began and did not end."""
-        return {node: [] for node in self._nodes()} | self._tails.open_records()
+    def open_records(self) -> dict[str, dict[str, list[Open | End]]]:
+        """By node of this directory and incarnation, what began and did not end."""
+        return {node: {} for node in self._nodes()} | self._tails.open_records()
 
     def close(self) -> None:
         self._tails.close()
 
-    def _book_next(self) -> bool:
+    def _book_next(self) -> int:
         if not self._has_offsets:
             self._resume()
         batch = self._pending = self._pending or self._tails.next_batch(BATCH_ROWS)
         self._commit(batch)
         self._pending = None
-        return bool(batch.size)
+        return batch.size
 
     def _resume(self) -> None:
         with reading(self._engine) as session:

@@ -38,7 +38,7 @@ class CounterKeeper:
         self._attempts = Attempts(outage, "counting")
         self._figures = CounterFigures()
         self._due_s: dict[str, float] = {}
-        self._forget_due_s = 0.0
+        self._list_due_s = self._forget_due_s = 0.0
 
     @property
     def figures(self) -> CounterFigures:
@@ -78,6 +78,7 @@ class CounterKeeper:
     def _compare(self, stop: threading.Event) -> None:
         with reading(self._engine) as session:
             rules = load_budgets(session)
+        self._list_due_s = time.monotonic() + CHECK_S
         self._due_s = {rule.id: self._due_s.get(rule.id, 0.0) for rule in rules}
         for rule in rules:
             if stop.is_set():
@@ -121,7 +122,7 @@ class CounterKeeper:
 
     def _is_anything_due(self) -> bool:
         now_s = time.monotonic()
-        return not self._due_s or now_s >= min(self._due_s.values()) or now_s >= self._forget_due_s
+        return now_s >= min(self._list_due_s, self._forget_due_s, *self._due_s.values())
 
     def _has_turn(self) -> bool:
         with transaction(self._engine) as session:

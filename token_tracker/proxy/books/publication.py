@@ -16,7 +16,8 @@ class Section(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, array_like=True):
-    """`version`: config_version it was made from; `made_at_us`: when. Sections: 'keys', 'prices', 'rules'."""
+    """`version`: config_version it was made from; `made_at_us`: when. Sections: 'keys', 'prices', 'rules',
+    'credentials' (dict[str, str]: a provider's key by its credential's name, encrypted as in the database)."""
 
     version: int
     made_at_us: int

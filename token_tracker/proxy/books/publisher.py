@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from token_tracker.database.models import ApiKey, ConfigVersion, PriceRow, User
 from token_tracker.database.session import reading
 from token_tracker.proxy.books.publication import KeyRecord, PriceRecord, RulesRecord, Section, Snapshot
-from token_tracker.services import rule_rows
+from token_tracker.services import price_list, provider_credentials, rule_rows
 
 SOURCES = ("override", "file")
 _encoder = msgspec.msgpack.Encoder()  # order as selected: keys and prices come in the order of their ids
@@ -57,6 +57,7 @@ class Publisher:
                 "keys": _keys_section(session, at),
                 "prices": self._prices_section(session, at, is_due),
                 "rules": _rules_section(session),
+                "credentials": _section(provider_credentials.sealed_by_name(session)),
             }
         snapshot = Snapshot(version, int(at.timestamp() * 1_000_000), sections)
         _replace(self._path, _encoder.encode(snapshot))
@@ -105,15 +106,10 @@ def _live_keys(session: Session, at: datetime) -> Iterator[tuple[bytes, KeyRecor
 
 def _prices(session: Session, at: datetime) -> dict[str, dict[str, PriceRecord]]:
     """By source and name, the row that holds at `at`; a name whose price was ended has none."""
-    newest: dict[str, dict[str, PriceRecord]] = {source: {} for source in SOURCES}
-    columns = (PriceRow.source, PriceRow.name, PriceRow.version, PriceRow.rates)
-    held = select(*columns).where(PriceRow.source.in_(SOURCES), PriceRow.valid_from <= at)
-    for source, name, version, rates in session.execute(held.order_by(PriceRow.valid_from, PriceRow.id)):
-        if rates is None:
-            newest[source].pop(name, None)
-        else:
-            newest[source][name] = PriceRecord(version, rates)
-    return newest
+    return {
+        source: {name: PriceRecord(*held) for name, held in price_list.holding(session, source=source, at=at).items()}
+        for source in SOURCES
+    }
 
 
 def _section(content: Any) -> Section:

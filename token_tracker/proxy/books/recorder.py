@@ -19,10 +19,10 @@ from token_tracker.config.load import ConfigurationError, load_settings
 from token_tracker.config.logs import write_logs
 from token_tracker.config.values import Settings
 from token_tracker.database.session import DatabaseUrlError, make_engine
-from token_tracker.proxy.books.bookkeeper import Bookkeeper
+from token_tracker.proxy.books.bookkeeper import BATCH_ROWS, Bookkeeper
 from token_tracker.proxy.books.counter_keeper import CounterKeeper
 from token_tracker.proxy.books.counters_board import CounterBoard
-from token_tracker.proxy.books.holds import HoldsTeller
+from token_tracker.proxy.books.holds import HoldsReader, HoldsTeller
 from token_tracker.proxy.books.object_books import ObjectBooks
 from token_tracker.proxy.books.object_index import ObjectIndex, index_path
 from token_tracker.proxy.books.publisher import Publisher
@@ -55,10 +55,11 @@ class Recorder:
         self._objects = ObjectBooks(engine, ObjectIndex(index_path(settings)), node)
         self._board = CounterBoard(engine, journal, paths.counters_path(settings))
         self._bookkeeper = Bookkeeper(engine, journal, self._outage, node, self._objects, self._board)
-        self._holds = HoldsTeller(engine)
+        self._holds = HoldsTeller(engine, node)
         self._telling = Attempts(self._outage, "telling of holds")
         self._keeper = CounterKeeper(engine, self._outage, node)
-        self._teller = StoreTeller(self._board, RedisBooks(redis_url)) if redis_url else None
+        left = HoldsReader(engine, self._outage)
+        self._teller = StoreTeller(self._board, RedisBooks(redis_url), left) if redis_url else None
         self._loaded_version: int | None = None
         self._load_due_s = 0.0
         self._publisher = Publisher(engine, paths.snapshot_path(settings))
@@ -78,7 +79,7 @@ class Recorder:
         for thread in threads:
             thread.start()
         while not stop.is_set():
-            if not self._bookkeeper.step():
+            if self._bookkeeper.step() < BATCH_ROWS:  # many at a time cost the least
                 stop.wait(self._bookkeeper.wait_s)
             self._tell_holds()
             self._report()
@@ -94,7 +95,12 @@ class Recorder:
     def _tell_holds(self) -> None:
         if self._holds.is_due() and not self._outage.problem:
             with self._telling:
-                self._holds.tell(self._bookkeeper.open_records(), datetime.now(UTC))
+                self._holds.tell(
+                    self._bookkeeper.open_records(),
+                    datetime.now(UTC),
+                    backlog_bytes=self._bookkeeper.unbooked_bytes(),
+                    is_store_away=self._teller is not None and bool(self._teller.problem),
+                )
 
     def _publish(self, stop: threading.Event) -> None:
         attempts = Attempts(self._outage, "publishing")

@@ -11,7 +11,7 @@ def earlier_id(call_id: str, attempt: int) -> str:
     return f"{call_id[:12]}{attempt:02x}{call_id[14:]}"
 
 
-class Subject(msgspec.Struct, frozen=True, array_like=True):
+class Subject(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Who a call is for. Empty strings mean 'nobody'; `metadata` is OpenAI's `metadata` as JSON text or ''."""
 
     key_id: str
@@ -24,7 +24,7 @@ class Subject(msgspec.Struct, frozen=True, array_like=True):
     metadata: str
 
 
-class Open(msgspec.Struct, frozen=True, array_like=True, tag="o"):
+class Open(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="o"):
     """Written before anything goes upstream; enough to book a `crash` row if no end follows."""
 
     id: str  # the call's; an attempt that was not the last ends under an id of its own, see `earlier_id`
@@ -43,7 +43,7 @@ class Open(msgspec.Struct, frozen=True, array_like=True, tag="o"):
     held_tokens: int = 0
 
 
-class End(msgspec.Struct, frozen=True, array_like=True, tag="e"):
+class End(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="e"):
     """The full row: the open record and how it ended. Written before the client gets what it takes for the end."""
 
     opened: Open
@@ -63,14 +63,14 @@ class End(msgspec.Struct, frozen=True, array_like=True, tag="e"):
     overrun_nano_usd: int = 0  # the cost beyond the hold
 
 
-class Awaiting(msgspec.Struct, frozen=True, array_like=True, tag="a"):
+class Awaiting(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="a"):
     """An end whose usage is still to come from LiteLLM's callback. Booked as it stands if the worker dies first;
     replaced by the `End` that the worker writes within `evidence_wait_s`."""
 
     end: End
 
 
-class Stored(msgspec.Struct, frozen=True, array_like=True, tag="s"):
+class Stored(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="s"):
     """Something that a provider keeps under an id (a response, a file, a batch): written before the client learns the
     id, and again in full when the gateway learns more of it. Each record stands for itself, in any order."""
 
@@ -94,7 +94,7 @@ class Stored(msgspec.Struct, frozen=True, array_like=True, tag="s"):
         return owner_of(self.team, self.user)
 
 
-class Refused(msgspec.Struct, frozen=True, array_like=True, tag="r"):
+class Refused(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="r"):
     """Calls of one hour that were refused alike before anything was sent; they have no row."""
 
     hour_us: int  # the beginning of the UTC hour

@@ -1,4 +1,4 @@
-"""The gateway's view of the database: keys, prices and rules from the snapshot, decoded only where they changed."""
+"""The gateway's view of the database: the snapshot's sections, decoded only where they changed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 
 import msgspec
 
+from token_tracker.config.encryption import Keyring
 from token_tracker.proxy.books.publication import KeyRecord, PriceRecord, RulesRecord, Section, Snapshot
+from token_tracker.proxy.credentials import Credentials, opened
 
 log = logging.getLogger("token_tracker.gateway")
 
@@ -16,19 +18,23 @@ _keys = msgspec.msgpack.Decoder(dict[bytes, KeyRecord])
 _prices = msgspec.msgpack.Decoder(dict[str, dict[str, msgspec.Raw]])
 _rules = msgspec.msgpack.Decoder(RulesRecord)
 _price = msgspec.msgpack.Decoder(PriceRecord)
+_credentials = msgspec.msgpack.Decoder(dict[str, str])
 
 
 class SnapshotReader:
     """The last snapshot that could be read. `version` and `made_at_us` are 0 while there was none.
 
-    `keys` and `rules` are replaced as a whole, never changed: who holds one sees one state.
+    `keys`, `rules` and `credentials` are replaced as a whole, never changed: who holds one sees one state.
+    `keyring`: what opens the credentials.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keyring: Keyring | None = None) -> None:
         self.version = 0
         self.made_at_us = 0
         self.keys: dict[bytes, KeyRecord] = {}
         self.rules = RulesRecord()
+        self.credentials = Credentials()
+        self._keyring = keyring or Keyring()
         self._path = path
         self._seen: tuple[int, int, int] | None = None
         self._digests: dict[str, str] = {}
@@ -70,15 +76,19 @@ class SnapshotReader:
         keys = self._changed(snapshot, "keys")
         prices = self._changed(snapshot, "prices")
         rules = self._changed(snapshot, "rules")
+        credentials = self._changed(snapshot, "credentials")
         new_rules = _rules.decode(rules.body) if rules else None
         new_keys = _keys.decode(keys.body) if keys else None
         new_prices = _prices.decode(prices.body) if prices else None
+        new_credentials = opened(_credentials.decode(credentials.body), self._keyring) if credentials else None
         if new_keys is not None:
             self.keys = new_keys
         if new_prices is not None:
             self._raw_prices, self._prices = new_prices, {}
         if new_rules is not None:
             self.rules = new_rules
+        if new_credentials is not None:
+            self.credentials = new_credentials
         self._digests = {name: section.digest for name, section in snapshot.sections.items()}
         self.version, self.made_at_us = snapshot.version, snapshot.made_at_us
 

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from token_tracker.proxy.books.counters_board import CounterBoard
 from token_tracker.proxy.gate.link import StoreUnavailable
 from token_tracker.proxy.gate.redis_books import RedisBooks
-from token_tracker.proxy.gate.store import Books
+from token_tracker.proxy.gate.store import Books, Left
 
 log = logging.getLogger("token_tracker.recorder")
 
@@ -20,13 +21,15 @@ LOOK_S = 0.02
 HEARTBEAT_S = 1.0  # so often it looks whether the server still knows all
 AT_ONCE = 500  # counters in one step of the server: some ms
 LONGEST_WAIT_S = 2.0
+LeftBy = Mapping[str, Sequence[Left]]  # by incarnation
 
 
 class StoreTeller:
     """For one thread. What could not be told is told again with all else: every step is idempotent."""
 
-    def __init__(self, board: CounterBoard, books: RedisBooks) -> None:
-        self._board, self._books = board, books
+    def __init__(self, board: CounterBoard, books: RedisBooks, left: Callable[[bool], LeftBy] = lambda _: {}) -> None:
+        """`left`: what gateways held when their nodes last said so: of all nodes, or only of those that fell silent."""
+        self._board, self._books, self._left = board, books, left
         self._owes_all = self._owes_word = True  # the word: that this is all
         self._ready: frozenset[str] = frozenset()
         self._heartbeat_s = 0.0
@@ -59,9 +62,12 @@ class StoreTeller:
         books, is_complete = self._board.news(everything=told_all)
         gives_word = self._owes_word and is_complete
         is_new = books.bases or books.positions or books.ready != self._ready
-        if not (is_new or gives_word or time.monotonic() >= self._heartbeat_s):
+        is_heartbeat = time.monotonic() >= self._heartbeat_s
+        if not (is_new or gives_word or is_heartbeat):
             return
-        self._heartbeat_s = time.monotonic() + HEARTBEAT_S
+        if gives_word or is_heartbeat:
+            books = replace(books, left=self._left(gives_word))
+            self._heartbeat_s = time.monotonic() + HEARTBEAT_S
         try:
             is_known = await self._tell(books, gives_word)
         except StoreUnavailable as error:
@@ -97,4 +103,4 @@ def _parts(books: Books) -> Iterator[Books]:
     while left > AT_ONCE:
         yield Books(dict(islice(bases, AT_ONCE)))
         left -= AT_ONCE
-    yield Books(dict(bases), books.positions, books.ready)
+    yield replace(books, bases=dict(bases))

@@ -222,11 +222,11 @@ class Tails:
         """Whether a dead worker left something that will yet be booked: not what nobody can read."""
         return any(tail.is_dead and not tail.is_unreadable for tail in self._tails.values())
 
-    def open_records(self) -> dict[str, list[Open | End]]:
-        """By node, what began and did not end; a node of this directory without such is named, too."""
-        found: dict[str, list[Open | End]] = {}
-        for (node, _), tail in self._tails.items():
-            found.setdefault(node, []).extend(tail.open_records)
+    def open_records(self) -> dict[str, dict[str, list[Open | End]]]:
+        """By node and incarnation, what began and did not end; a node of this directory without such is named, too."""
+        found: dict[str, dict[str, list[Open | End]]] = {}
+        for (node, incarnation), tail in self._tails.items():
+            found.setdefault(node, {})[incarnation] = tail.open_records
         return found
 
     def unbooked_bytes(self) -> int:

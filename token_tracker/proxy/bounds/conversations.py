@@ -17,9 +17,11 @@ _NULL = (b"null", b"")
 _EMPTY = (*_NULL, b"[]", b"{}", b"false")
 _Fields = Mapping[str, bytes]
 # Fields by which a provider does more than answer once: other models, searches, code of its own, a summary on the way.
-_CHAT_UNBOUNDED = ("web_search_options", "plugins", "models", "search_parameters", "compound_custom", "container")
-_MESSAGES_UNBOUNDED = ("mcp_servers", "container", "context_management", "fallbacks")
-_RESPONSES_UNBOUNDED = ("background", "context_management")
+_CHAT_UNBOUNDED = frozenset(
+    ("web_search_options", "plugins", "models", "search_parameters", "compound_custom", "container")
+)
+_MESSAGES_UNBOUNDED = frozenset(("mcp_servers", "container", "context_management", "fallbacks"))
+_RESPONSES_UNBOUNDED = frozenset(("background", "context_management"))
 _RESPONSES_OPEN = ("previous_response_id", "conversation", "prompt")
 _raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -120,6 +122,8 @@ def _has(fields: _Fields, *names: str) -> bool:
     return any(fields.get(name, b"null") not in _EMPTY for name in names)
 
 
-def _named(fields: _Fields, names: tuple[str, ...]) -> str:
-    name = next((name for name in names if fields.get(name, b"null") not in _EMPTY), "")
+def _named(fields: _Fields, names: frozenset[str]) -> str:
+    if names.isdisjoint(fields):
+        return ""
+    name = next((name for name in sorted(names) if fields.get(name, b"null") not in _EMPTY), "")
     return f"'{name}', by which the provider may do more than is asked here" if name else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -38,8 +38,7 @@ class Envelope:
 NO_ENVELOPE = Envelope()
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """The few facts of a request that the gateway needs; `fields` is the body split at its top level only
     (name → raw JSON bytes), so that every other value stays byte-identical when it is re-joined. A multipart request
     has a `form` instead and no fields."""

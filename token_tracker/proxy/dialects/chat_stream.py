@@ -16,6 +16,7 @@ from token_tracker.proxy.dialects.likeness import Likeness
 from token_tracker.proxy.dialects.sse import PREAMBLE, Fate, SseObserver, payload
 
 _DONE = b"[DONE]"
+_USUAL_DONE = b"data: [DONE]"
 _DATA = PREAMBLE + rb"(?:event:[^\r\n]*[\r\n]+)?data:[ ]*"
 # Data that begins with anything but a bracket is not [DONE].
 _NOT_DONE = re.compile(_DATA + rb"[^\s\[]")
@@ -58,19 +59,24 @@ class ChatObserver(SseObserver):
             self._add_text(size)
             return Fate.PASS  # all else that it says was said by the last event that was read
         self._likeness.forget()
+        if event.startswith(_USUAL_DONE):
+            return self._done()
         try:
             chunk = _decode(event[5:] if event.startswith(b"data:") else b"")
         except UNREADABLE:
             data = payload(event)
             if data.lstrip().startswith(_DONE):
-                self.reading.saw_end = True
-                self.reading.is_final = self.reading.usage is not None
-                return Fate.END
+                return self._done()
             chunk = _Chunk(**facts(data, *_Chunk.__struct_fields__)) if data else _Chunk()
         fate = self._read(chunk)
         if self._likeness.can_learn and _is_text_alone(chunk.choices):
             self._likeness.learn(event)
         return fate
+
+    def _done(self) -> Fate:
+        self.reading.saw_end = True
+        self.reading.is_final = self.reading.usage is not None
+        return Fate.END
 
     def _skim(self, chunk: bytes, start: int) -> int:
         run = self._likeness.run(chunk, start)

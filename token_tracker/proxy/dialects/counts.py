@@ -70,7 +70,7 @@ def inclusive_usage(usage: Any, *, is_input_only: bool = False) -> Usage | None:
     total = first(usage, "total_tokens")
     if prompt is None and completion is None and total is None:
         return None
-    if is_garbled(usage, *_PROMPT) or is_garbled(usage, *_COMPLETION):
+    if (prompt is None and is_garbled(usage, *_PROMPT)) or (completion is None and is_garbled(usage, *_COMPLETION)):
         return None
     inputs = members(usage, "prompt_tokens_details", "input_tokens_details")
     outputs = members(usage, "completion_tokens_details", "output_tokens_details")

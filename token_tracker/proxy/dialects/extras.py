@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 from token_tracker.domain.extras import NO_EXTRAS, Extras, ServiceTier, service_tier
@@ -16,11 +17,14 @@ _MAX_COST_USD = 1_000_000  # for one call: more is no bill but a mistake
 SEARCH_CALL = b'"web_search_call"'
 SEARCH_FIELDS = ("output", "tools", "tool_usage")
 _SIZES = ("low", "medium", "high")
+_COUNTED = frozenset(("service_tier", "type", "search_units", "server_tool_use", "cost_in_usd_ticks", "cost"))
 
 
 def extras_of(usage: Any, tier: Any = None) -> Extras:
     """`usage` as it came, `tier` the answer's own `service_tier` (OpenAI's place; Anthropic's is in the usage)."""
     counted: Mapping[str, Any] = usage if type(usage) is dict else {}
+    if _COUNTED.isdisjoint(counted):
+        return _of_tier(tier_of(tier))
     extras = Extras(
         tier=tier_of(tier or counted.get("service_tier")),
         seconds=Decimal(part(counted, "seconds")) if counted.get("type") == "duration" else Decimal(0),
@@ -29,6 +33,11 @@ def extras_of(usage: Any, tier: Any = None) -> Extras:
         cost_usd=_cost_usd(counted),
     )
     return NO_EXTRAS if extras == NO_EXTRAS else extras
+
+
+@cache
+def _of_tier(tier: ServiceTier) -> Extras:
+    return NO_EXTRAS if tier is ServiceTier.STANDARD else Extras(tier=tier)
 
 
 def tier_of(name: Any) -> ServiceTier:

@@ -16,6 +16,7 @@ from token_tracker.proxy.dialects.base import Request
 
 MODEL_CHARACTERS = 255
 METADATA_BYTES = 4096
+COMPARED_BYTES = 64 * 1024
 _BOM = b"\xef\xbb\xbf"
 
 _split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -129,9 +130,17 @@ def bound_of(fields: Mapping[str, bytes], *names: str) -> int | None:
 
 
 def _names_each_once(body: bytes, fields: Mapping[str, bytes]) -> bool:
-    """A compact body of exactly these fields has exactly this length; any other is walked name by name."""
-    length = 1 + sum(map(len, fields)) + sum(map(len, fields.values())) + 4 * len(fields)
-    return len(body) == length or _is_walked(body, fields)
+    """A compact body of exactly these fields has exactly this length, and one as Python's `json` writes it exactly this
+    text; any other is walked name by name."""
+    count = len(fields)
+    length = 1 + sum(map(len, fields)) + sum(map(len, fields.values())) + 4 * count
+    if len(body) == length:
+        return True
+    if len(body) == length + 2 * count - 1 < COMPARED_BYTES:
+        pairs = [b'"%b": %b' % (name.encode(), value) for name, value in fields.items()]
+        if body == b"{%b}" % b", ".join(pairs):
+            return True
+    return _is_walked(body, fields)
 
 
 def _is_walked(body: bytes, fields: Mapping[str, bytes]) -> bool:

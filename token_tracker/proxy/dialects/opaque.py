@@ -107,12 +107,12 @@ def images_usage(usage: Any) -> Usage | None:
     read = inclusive_usage(usage)
     if read is None or isinstance(usage.get("output_tokens_details"), dict):
         return read
-    return replace(read, output_tokens=0, output_image_tokens=read.output_tokens)
+    return read._replace(output_tokens=0, output_image_tokens=read.output_tokens)
 
 
 def _speech_usage(usage: Any) -> Usage | None:
     read = inclusive_usage(usage)
-    return read and replace(read, output_tokens=0, output_audio_tokens=read.output_audio_tokens + read.output_tokens)
+    return read and read._replace(output_tokens=0, output_audio_tokens=read.output_audio_tokens + read.output_tokens)
 
 
 def _embeddings_usage(usage: Any) -> Usage | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from token_tracker.domain.errors import invalid_request
@@ -62,7 +61,7 @@ def _heard_usage(usage: Any) -> Usage | None:
     read = inclusive_usage({"input_tokens_details": details, **usage})
     if read is None or isinstance(details, dict):
         return read
-    return replace(read, input_tokens=0, input_audio_tokens=read.input_tokens + read.input_audio_tokens)
+    return read._replace(input_tokens=0, input_audio_tokens=read.input_tokens + read.input_audio_tokens)
 
 
 _EDITED = frozenset(("image_edit.completed",))

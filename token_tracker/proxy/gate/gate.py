@@ -6,14 +6,16 @@ its state, can be told again.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterable
 
 from token_tracker.domain.holds import Ask
 from token_tracker.domain.rules import CallFacts
 from token_tracker.proxy.gate.places import Demands, Places, Rules
-from token_tracker.proxy.gate.store import END, Books, Entry, Store, Verdict
+from token_tracker.proxy.gate.store import END, Books, Entry, Store, StoreFigures, Verdict
 
+log = logging.getLogger("token_tracker.gateway")
 NO_RULES = Rules()
 
 
@@ -30,6 +32,10 @@ class Gate:
         self._ended: deque[str] = deque()  # in the order of their ends, which is nearly that of their booking
         self._of_others: dict[str, list[str]] = {}  # by incarnation: what was restored
         store.on_lost = self.place_again
+
+    @property
+    def store_figures(self) -> StoreFigures:
+        return self._store.figures
 
     @property
     def unbooked(self) -> int:
@@ -108,6 +114,13 @@ class Gate:
         """Each 5 s: the leases of calls in flight live on."""
         self._store.renew([each.id for each in self._entries.values() if each.is_live], now_us)
         self._forget_booked()
+
+    async def compare(self) -> None:
+        """Each minute: what the store holds with the calls that this gateway knows. Raises StoreUnavailable."""
+        before = self._store.figures.leaks
+        await self._store.compare(self._entries)
+        if found := self._store.figures.leaks - before:
+            log.error("the gate held something for %d calls that nobody knows; it was given back", found)
 
     def _forget_booked(self) -> None:
         for incarnation in [each for each in self._of_others if self._store.booked(each) == END]:

@@ -201,7 +201,8 @@ class Link(asyncio.Protocol):
             timer.cancel()
 
     async def run(self, key: bytes, name: bytes, arguments: bytes, wait_s: float = WAIT_S) -> bytes:
-        """The script's answer; the script is sent along where the server has forgotten it."""
+        """The script's answer; the script is sent along where the server has forgotten it, within the same bound."""
+        give_up_s = time.monotonic() + wait_s
         try:
             answer = await self.within(wait_s, b"EVALSHA", SCRIPT_SHA, b"1", key, name, arguments)
         except RedisError as error:
@@ -209,8 +210,9 @@ class Link(asyncio.Protocol):
                 if str(error).startswith(_ELSEWHERE):
                     self.close()
                 raise StoreUnavailable(f"Redis refused: {error}") from error
+            left_s = give_up_s - time.monotonic()
             try:
-                answer = await self.within(wait_s, b"EVAL", SCRIPT, b"1", key, name, arguments)
+                answer = await self.within(left_s, b"EVAL", SCRIPT, b"1", key, name, arguments)
             except RedisError as second:
                 raise StoreUnavailable(f"Redis refused: {second}") from second
         assert isinstance(answer, bytes)
@@ -242,9 +244,14 @@ async def connect(address: RedisAddress, wait_s: float) -> tuple[Link, dict[str,
         raise StoreUnavailable(
             f"Redis at {address.path or f'{address.host}:{address.port}'}: {error or 'no answer'}"
         ) from error
+    return link, facts(information)
+
+
+def facts(information: Value) -> dict[str, str]:
+    """What an answer to `INFO` says, by name."""
     assert isinstance(information, bytes)
     lines = information.decode(errors="replace").splitlines()
-    return link, dict(line.split(":", 1) for line in lines if ":" in line)
+    return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from heapq import heappop, heappush
 
 from token_tracker.domain.holds import Ask, fits, grant, is_past_downgrade
@@ -22,7 +22,10 @@ from token_tracker.proxy.gate.store import (
     Position,
     Reason,
     Refused,
+    StoreFigures,
+    StoreState,
     Verdict,
+    admission_waits,
 )
 
 _Counted = tuple[int, int, int]  # spent, held, unproven
@@ -62,7 +65,14 @@ class MemoryStore:
         self._ended: dict[str, list[tuple[Position, str]]] = {}  # by incarnation: a heap of what is not booked yet
         self._ready: frozenset[str] = frozenset()
         self._is_recovering = True
+        self._waits = admission_waits()  # nobody waits for memory
+        self._leaks = 0
         self._version = 0  # of `_ready` and `_is_recovering`
+
+    @property
+    def figures(self) -> StoreFigures:
+        state = StoreState.RECOVERING if self._is_recovering else StoreState.READY
+        return StoreFigures("memory", state, 0, self._waits, self._leaks)
 
     @property
     def _epoch(self) -> int:
@@ -259,6 +269,11 @@ class MemoryStore:
             for leases in held.leases if held is not None else ():
                 leases.take(call_id, now_us)
         self._cells.sweep(now_us // 1_000_000)
+
+    async def compare(self, known: Container[str]) -> None:
+        for call_id in [each for each, held in self._calls.items() if held.is_live and each not in known]:
+            self._leaks += 1
+            self._drop(call_id)
 
     def booked(self, incarnation: str) -> Position:
         return self._positions.get(incarnation, NOT_BOOKED)

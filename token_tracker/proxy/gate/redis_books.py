@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from token_tracker.proxy.gate.link import NAMESPACE, Link, RedisAddress, closed, enter
 from token_tracker.proxy.gate.redis_shapes import books_shape, decode
-from token_tracker.proxy.gate.store import Books
+from token_tracker.proxy.gate.store import SILENCE_S, Books
 
 CONNECT_S = 1.0
 AT_ONCE = 500
@@ -13,7 +13,8 @@ AT_ONCE = 500
 class RedisBooks:
     """One user at a time. `namespace`: as the gateways' `RedisStore`."""
 
-    def __init__(self, url: str, *, namespace: str = NAMESPACE) -> None:
+    def __init__(self, url: str, *, namespace: str = NAMESPACE, silence_s: float = SILENCE_S) -> None:
+        self._silence_s = silence_s
         self._address = RedisAddress.parse(url)
         self._key = b"{%b}:g" % namespace.encode()
         self._link: Link | None = None
@@ -37,12 +38,12 @@ class RedisBooks:
                 part = Books({name: books.bases[name] for name in names[at : at + AT_ONCE]})
                 if not await self._send(part, False):
                     return False
-            books = Books({}, books.positions, books.ready)
+            books = Books({}, books.positions, books.ready, books.left)
         return await self._send(books, is_complete)
 
     async def _send(self, books: Books, is_complete: bool) -> bool:
         assert self._link is not None
-        shape = books_shape(books, self._generation, is_complete)
+        shape = books_shape(books, self._generation, is_complete, self._silence_s)
         answer = decode(await self._link.run(self._key, b"books", shape, CONNECT_S))
         if answer[0] == "lost":
             self._link.close()

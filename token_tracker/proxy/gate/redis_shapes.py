@@ -169,13 +169,15 @@ def place_operation(entry: Entry, places: Places) -> dict[str, Any]:
     }
 
 
-def books_shape(books: Books, generation: str, is_complete: bool) -> bytes:
+def books_shape(books: Books, generation: str, is_complete: bool, silence_s: float) -> bytes:
     return encode(
         {
             "generation": generation,
             "bases": [_base(*name, base) for name, base in books.bases.items()],
             "positions": [[incarnation, position_text(at)] for incarnation, at in books.positions.items()],
             "ready": sorted(books.ready),
+            "left": [[incarnation, [list(each) for each in held]] for incarnation, held in books.left.items()],
+            "silence_s": silence_s,
             "is_complete": is_complete,
         }
     )

@@ -7,7 +7,7 @@ that brings the base which includes its row, so that nothing is ever counted too
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -17,8 +17,11 @@ from msgspec import Struct
 from token_tracker.domain.holds import Ask
 from token_tracker.domain.rules import BudgetRule, CallFacts, RateRule
 from token_tracker.proxy.gate.places import Placed, Places
+from token_tracker.proxy.histogram import Histogram
 
 MEMBERS_MOST = 100_000  # live counters of a rule with `id: "*"`
+
+SILENCE_S = 15  # a gateway says something twice a second
 
 Position = tuple[int, int]  # number of a journal segment, and the offset behind a record in it: as the books count
 NOT_BOOKED: Position = (-1, 0)
@@ -130,6 +133,15 @@ class Base(NamedTuple):
     leaves_at_s: int
 
 
+class Left(NamedTuple):
+    """What an incarnation held in one bucket of a counter when its node last said so."""
+
+    counter: str
+    bucket: int
+    leaves_at_s: int
+    amount: int
+
+
 @dataclass(frozen=True, slots=True)
 class Books:
     """What the ledger holds at one commit.
@@ -137,11 +149,14 @@ class Books:
     `bases`: at least every counter that changed since the last `Books` that a store took, or all. `positions`: how far
     each incarnation's journal is booked, `END` where nothing more will come. `ready`: the rules whose bases are there;
     a new one is ready only once all that dead gateways left is booked, since nobody else can tell it of their calls.
+    `left`: of gateways that may be gone, for a store that many share: it counts as unproven what one holds that it has
+    not heard of for `SILENCE_S`, or never.
     """
 
     bases: Mapping[CounterBucket, Base] = field(default_factory=dict)
     positions: Mapping[str, Position] = field(default_factory=dict)
     ready: frozenset[str] = frozenset()
+    left: Mapping[str, Sequence[Left]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +172,30 @@ class CounterState:
         return self.spent + self.held + self.unproven
 
 
+class StoreState(StrEnum):
+    """Whether calls can be admitted: by hard budgets only when `READY`, by no shared counter while `AWAY`."""
+
+    READY = "ready"
+    RECOVERING = "recovering"
+    AWAY = "away"
+
+
+class StoreFigures(NamedTuple):
+    """`queued`: operations that the store has not taken yet. `waits`: of admissions for its answer. `leaks`: holds of
+    calls that nobody knew, which were given back."""
+
+    kind: str  # memory | redis
+    state: StoreState
+    queued: int
+    waits: Histogram
+    leaks: int = 0
+
+
+def admission_waits() -> Histogram:
+    """Up to the bound on a wait, and one bucket for what was late all the same."""
+    return Histogram((0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0))
+
+
 class Store(Protocol):
     """All steps but `admit` are idempotent and may come in any order.
 
@@ -165,6 +204,9 @@ class Store(Protocol):
     """
 
     on_lost: Callable[[], None]  # called when a server's state is gone: all entries are to be placed again
+
+    @property
+    def figures(self) -> StoreFigures: ...
 
     async def admit(self, ask: Ask, placed: Placed) -> Verdict:
         """All rules of the call or none."""
@@ -188,6 +230,11 @@ class Store(Protocol):
 
     def renew(self, call_ids: Iterable[str], now_us: int) -> None:
         """These calls are still in flight: their concurrency leases live on."""
+        ...
+
+    async def compare(self, known: Container[str]) -> None:
+        """Each minute: what is held for a call that is not `known` is given back, and counted as a leak. There is no
+        such hold unless something is wrong."""
         ...
 
     def booked(self, incarnation: str) -> Position:

@@ -105,8 +105,10 @@ async def _stream(exchange: Exchange, response: aiohttp.ClientResponse, headers:
     is_plain = isinstance(decoder, Plain)
     if is_plain:  # an event may be taken out
         headers = passing.without(headers, b"content-length")
-    await client.start(attempt.status, headers)
     watched = watch(attempt) if attempt.permit is not None and attempt.status < 300 else None
+    if not exchange.has_more(response):
+        await client.start(attempt.status, headers)
+    last = b""
     while chunk := await exchange.read(response):
         attempt.saw_first_token()
         if is_plain:
@@ -119,16 +121,21 @@ async def _stream(exchange: Exchange, response: aiohttp.ClientResponse, headers:
             await _heard(exchange, b"")
         if is_end:
             exchange.book(exchange.ended(saw_end=True))
-        elif watched is not None and observer.is_between_events and watched.is_past(attempt.reading):
+        if not client.started:
+            await client.start(attempt.status, headers, is_followed=bool(data))
+        if not is_end and watched is not None and observer.is_between_events and watched.is_past(attempt.reading):
             exchange.book(EndReason.BUDGET_CUTOFF)
             await client.finish(data + (observer.ending(attempt.request.model) if is_plain else b""))
             return
+        if response.content.at_eof():
+            last = data
+            break
         await client.write(data)
     rest = remainder(observer, exchange.shaper, is_clean=True)
     if attempt.keeper is not None:
         await _heard(exchange, b"")
     exchange.book(exchange.ended(observer.reading.saw_end))
-    await client.finish(rest if is_plain else b"")
+    await client.finish(last + rest if is_plain else last)
 
 
 def remainder(observer: StreamObserver, shaper: Shaper | None, *, is_clean: bool) -> bytes:

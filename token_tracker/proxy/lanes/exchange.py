@@ -22,7 +22,6 @@ from token_tracker.proxy.lanes.answers import answer
 from token_tracker.proxy.lanes.failures import UnreadableAnswer
 from token_tracker.proxy.lanes.floor import Floor
 from token_tracker.proxy.lanes.following import Attempts, Held
-from token_tracker.proxy.lanes.sending import SENDING
 from token_tracker.proxy.lanes.shaper import Shaper
 from token_tracker.proxy.lanes.upstream_request import UpstreamRequest
 
@@ -52,6 +51,7 @@ class Exchange:
         self._deadline: Deadline | None = None
         self._first_byte_at_s = float("inf")
         self._saw_byte = self._is_draining = False
+        self._ahead = b""  # of the answer: read, and not asked for yet
 
     @property
     def is_draining(self) -> bool:
@@ -94,6 +94,9 @@ class Exchange:
 
     async def read(self, response: aiohttp.ClientResponse) -> bytes:
         """The next bytes of the answer as they came, b'' at its clean end, within the bounds for silence."""
+        if self._ahead:
+            chunk, self._ahead = self._ahead, b""
+            return chunk
         if self._saw_byte:
             self.deadline.enter("idle", self.attempt.target.idle_timeout_s)
         else:
@@ -101,6 +104,12 @@ class Exchange:
         chunk = await response.content.readany()
         self._saw_byte = True
         return chunk
+
+    def has_more(self, response: aiohttp.ClientResponse) -> bool:
+        """Whether the next bytes of the answer are here already."""
+        self._ahead = self._ahead or response.content.read_nowait()
+        self._saw_byte = self._saw_byte or bool(self._ahead)
+        return bool(self._ahead)
 
     def ended(self, saw_end: bool) -> EndReason:
         """How an answer that was read to its end, well or not, is booked."""
@@ -193,14 +202,7 @@ class Exchange:
             raise
 
     async def _forward(self) -> None:
-        upstream = self.upstream
-        SENDING.set(self)
-        try:
-            response = await self.floor.session.request(
-                upstream.method, upstream.url, headers=upstream.headers, data=upstream.body, allow_redirects=False
-            )
-        finally:
-            SENDING.set(None)  # the task's context would hold the exchange, which holds the task
+        response = await self.floor.pool.send(self.upstream, self)
         try:
             await answer(self, response)
         finally:

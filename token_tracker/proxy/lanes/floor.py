@@ -6,11 +6,10 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import aiohttp
-
 from token_tracker.config.values import GatewayOptions
 from token_tracker.proxy.call import Journal
 from token_tracker.proxy.lanes.late import EvidenceSource
+from token_tracker.proxy.lanes.sending import Pool
 from token_tracker.proxy.lanes.unreachable import Complaints
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ class Floor:
     """`in_flight`: every attempt that runs; `drains`: how many of them only read on for clients that left;
     `background`: rows whose usage is still awaited."""
 
-    session: aiohttp.ClientSession
+    pool: Pool
     journal: Journal
     options: GatewayOptions
     evidence: EvidenceSource | None = None

@@ -14,7 +14,7 @@ from token_tracker.domain.providers import WireFormat
 from token_tracker.domain.usage import NO_USAGE, Usage, UsageSource
 from token_tracker.proxy.books.journal import JournalUnavailable
 from token_tracker.proxy.books.records import End
-from token_tracker.proxy.call import Attempt, Journal, tokens_of, uncounted_cost
+from token_tracker.proxy.call import Attempt, Journal, uncounted_cost
 
 # Their answers count tokens, or nothing at all; speech and images have units that our prices do not know.
 _COUNTED = frozenset((WireFormat.CHAT, WireFormat.EMBEDDINGS, WireFormat.RESPONSES, WireFormat.MESSAGES))
@@ -63,7 +63,7 @@ def _completed(attempt: Attempt, end: End, evidence: EvidenceLike) -> End:
     cost = _cost(attempt, usage, evidence)
     return structs.replace(
         end,
-        tokens=tokens_of(usage),
+        tokens=usage,
         usage_source=UsageSource.PROVIDER.value,
         cost_nano_usd=cost.nano_usd,
         cost_source=cost.source.value,

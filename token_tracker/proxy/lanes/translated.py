@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgspec
+from yarl import URL
 
 from token_tracker.config.values import Deployment, Secret
 from token_tracker.domain.errors import invalid_request
@@ -73,7 +74,7 @@ class TranslatedLane:
             ("accept-encoding", "identity"),
             ("x-litellm-call-id", call_id),
         ]
-        return UpstreamRequest("POST", self._url + path, headers, body)
+        return UpstreamRequest("POST", URL(self._url + path), headers, body)
 
     def restorer(self, wire: WireFormat, deployment: Deployment, request: Request) -> Restorer:
         """What undoes the traces of the child in one call's answer."""

@@ -23,6 +23,6 @@ class UpstreamRequest:
     """One request, ready to be sent; header names in lower case."""
 
     method: str
-    url: str | URL
+    url: URL
     headers: list[tuple[str, str]]
     body: bytes | Upload | None

@@ -12,7 +12,7 @@ from msgspec import structs
 from yarl import URL
 
 from token_tracker.config.values import Deployment
-from token_tracker.domain.errors import invalid_request, model_not_allowed, model_not_found
+from token_tracker.domain.errors import invalid_request, model_not_allowed
 from token_tracker.domain.pricing import Choice as PriceChoice
 from token_tracker.domain.pricing import CostSource
 from token_tracker.proxy.attempts import Asked
@@ -160,7 +160,7 @@ class ObjectCalls:
         admission = self._admission
         if name:
             if not (found := admission.upstreams.deployments(name)):
-                raise model_not_found(name[:256], admission.upstreams.nearest(name, lambda _: True))
+                raise admission.upstreams.not_found(name, lambda _: True)
             if not admission.allowed(visit.key, name):
                 raise model_not_allowed(name[:256])
             usable = [each for each in found if versioned_base(each, admission.upstreams.demo_url)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from token_tracker.domain.providers import PROVIDERS, WireFormat
@@ -29,10 +29,10 @@ def with_maximum(request: Request, target: Target, wire: WireFormat, maximum: in
     value = b"%d" % maximum
     named = {each: request.fields[each] for each in MAXIMA if each in request.fields}
     if named == {name: value}:
-        return replace(request, is_bounded=True)
+        return request._replace(is_bounded=True)
     fields = {each: raw for each, raw in request.fields.items() if each not in named or each == name}
     fields[name] = value
-    return replace(request, fields=fields, original=top.join(fields), output_bound=maximum, is_bounded=True)
+    return request._replace(fields=fields, original=top.join(fields), output_bound=maximum, is_bounded=True)
 
 
 def name_of_maximum(target: Target, wire: WireFormat) -> str:
@@ -42,7 +42,11 @@ def name_of_maximum(target: Target, wire: WireFormat) -> str:
     deployment = target.deployment
     if target.lane != "direct" or deployment.provider != "openai":
         return "max_tokens"
-    host = urlsplit(deployment.api_base or PROVIDERS["openai"].api_base or "").hostname
-    names = (deployment.model, deployment.base_model or "")
+    return _openais_name(deployment.api_base or "", deployment.model, deployment.base_model or "")
+
+
+@lru_cache(maxsize=1024)
+def _openais_name(api_base: str, *names: str) -> str:
+    host = urlsplit(api_base or PROVIDERS["openai"].api_base or "").hostname
     is_reasoning = any(_REASONING.search(each) for each in names)
     return "max_completion_tokens" if is_reasoning or host == _OPENAI_HOST else "max_tokens"

@@ -50,12 +50,7 @@ def facts_of_row(end: End) -> CallFacts:
 
 def _facts(subject: Subject, models: frozenset[str], providers: frozenset[str]) -> CallFacts:
     return CallFacts(
-        key=subject.key_id,
-        user=subject.user,
-        team=subject.team,
-        agent=subject.agent,
-        session=subject.session,
-        end_user=subject.end_user,
+        *(subject.key_id, subject.user, subject.team, subject.agent, subject.session, subject.end_user),
         tags=subject.tags,
         models=models,
         providers=providers,

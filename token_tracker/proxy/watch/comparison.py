@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 from token_tracker.domain.money import to_nano_usd
 from token_tracker.domain.usage import Usage, UsageSource
 from token_tracker.proxy.books.records import End
-from token_tracker.proxy.call import sent_id, tokens_of
+from token_tracker.proxy.call import sent_id
 
 REMEMBERED = 4096  # ends and reports whose counterpart has not come yet, the oldest go first
 TOLERANCE_NANO_USD = 1  # LiteLLM's amounts are floats
@@ -62,7 +62,7 @@ class Comparison:
         if report.usage is None or end.usage_source != UsageSource.PROVIDER:
             self.usage["unknown"] += 1
         else:
-            self.usage["equal" if tokens_of(report.usage) == end.tokens else "differs"] += 1
+            self.usage["equal" if report.usage == end.tokens else "differs"] += 1
         if report.cost_usd is None or end.cost_nano_usd is None:
             self.cost["unknown"] += 1
             return

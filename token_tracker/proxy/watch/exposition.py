@@ -9,8 +9,11 @@ from decimal import Decimal
 from itertools import chain, islice
 
 from token_tracker.domain.usage import TOKEN_CLASSES
+from token_tracker.proxy.books.status import CounterFigures
+from token_tracker.proxy.gate.store import StoreFigures, StoreState
+from token_tracker.proxy.histogram import Histogram
 from token_tracker.proxy.watch.comparison import Comparison
-from token_tracker.proxy.watch.figures import LATENCY_BOUNDS_MS, Figures, Histogram, Label
+from token_tracker.proxy.watch.figures import Figures, Label
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "token_tracker_"
@@ -22,7 +25,8 @@ Sample = tuple[Mapping[str, str], str]
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What is read at the moment of asking. None: not known, and then not told."""
+    """What is read at the moment of asking. None: not known, and then not told. `unbooked`: calls that the gate counts
+    and the ledger does not hold yet; `counters`: as the recorder last said."""
 
     in_flight: int
     drains: int
@@ -33,11 +37,14 @@ class State:
     config_reloads: int = 0
     config_ok: bool = True
     log_lines_dropped: int = 0
+    store: StoreFigures | None = None
+    unbooked: int = 0
+    counters: CounterFigures | None = None
 
 
 async def exposition(figures: Figures, comparison: Comparison, state: State) -> bytes:
     """All of it, in UTF-8. Calls take their turns meanwhile, and may be counted in what is told last."""
-    lines = chain(_calls(figures), _compared(comparison), _state(state))
+    lines = chain(_calls(figures), _compared(comparison), _state(state), _counted(state))
     pieces = []
     while some := [f"{line}\n" for line in islice(lines, LINES_AT_ONCE)]:
         pieces.append("".join(some).encode())
@@ -64,15 +71,30 @@ def _calls(figures: Figures) -> Iterator[str]:
     yield from _family("cost_usd_total", "counter", "Booked cost in US dollars.", costs)
     unpriced = ((_label(label), str(each.unpriced)) for label, each in totals if each.unpriced)
     yield from _family("unpriced_calls_total", "counter", "Attempts whose cost nobody knows.", unpriced)
-    latency = [(label, each.latency) for label, each in totals]
+    yield from _gated(figures)
+    latency = [(_label(label), each.latency) for label, each in totals]
     yield from _histogram("call_duration_seconds", "Attempts from admission to their end.", latency)
-    first = [(label, each.first_token) for label, each in totals]
+    first = [(_label(label), each.first_token) for label, each in totals]
     yield from _histogram("first_token_seconds", "Streams from admission to their first token.", first)
     refusals = (
         ({"code": code, "status": str(status)}, str(count))
         for (code, status), count in sorted(figures.refusals.items())
     )
     yield from _family("refusals_total", "counter", "Calls that were refused before anything was sent.", refusals)
+
+
+def _gated(figures: Figures) -> Iterator[str]:
+    """What calls left beside their cost under hard budgets."""
+    totals = list(figures.totals.items())
+    told = (
+        ("overrun_calls_total", "Attempts billed beyond what was held.", "overruns", str),
+        ("overrun_usd_total", "US dollars billed beyond what was held.", "overrun_nano_usd", _usd),
+        ("unproven_calls_total", "Attempts whose end nobody proved.", "unproven", str),
+        ("unproven_usd_total", "US dollars that such attempts may have cost beyond booked.", "unproven_nano_usd", _usd),
+    )
+    for name, help_text, field, shown in told:
+        samples = ((_label(label), shown(amount)) for label, each in totals if (amount := getattr(each, field)))
+        yield from _family(name, "counter", help_text, samples)
 
 
 def _compared(comparison: Comparison) -> Iterator[str]:
@@ -89,6 +111,32 @@ def _compared(comparison: Comparison) -> Iterator[str]:
     )
     help_text = "Sum of the differences between LiteLLM's amounts and the booked ones, in US dollars."
     yield from _family("litellm_cost_difference_usd_total", "counter", help_text, amounts)
+
+
+def _counted(state: State) -> Iterator[str]:
+    """The gate's store, and the counters that the recorder compares with the ledger."""
+    if state.store is not None:
+        kind, now, queued, waits, leaks = state.store
+        states = (({"store": kind, "state": each.value}, str(int(each is now))) for each in StoreState)
+        yield from _family("gate_store_state", "gauge", "1: the state that the gate's store is in.", states)
+        told = (
+            ("gate_store_queued", "Operations it has not taken.", queued),
+            ("gate_unbooked_calls", "Calls that the gate counts and the ledger does not hold yet.", state.unbooked),
+        )
+        for name, help_text, value in told:
+            yield from _family(name, "gauge", help_text, [({}, str(value))])
+        leaked: list[Sample] = [({}, str(leaks))]
+        yield from _family("gate_leaks_total", "counter", "Holds of calls that nobody knew, given back.", leaked)
+        yield from _histogram("gate_wait_seconds", "Admissions that asked Redis, until it answered.", [({}, waits)])
+    if (counters := state.counters) is None:
+        return
+    measured = (("usd", _usd(counters.drift_nano_usd)), ("tokens", str(counters.drift_tokens)))
+    yield from _family("counters_building", "gauge", "Budgets that are still added up.", [({}, str(counters.building))])
+    drifts: list[Sample] = [({}, str(counters.drifts))]
+    yield from _family("counter_drifts_total", "counter", "Budgets found off the ledger, and healed.", drifts)
+    yield from _family(
+        "counter_drift_total", "counter", "How far off, in all.", (({"measure": name}, text) for name, text in measured)
+    )
 
 
 def _state(state: State) -> Iterator[str]:
@@ -115,16 +163,16 @@ def _family(name: str, kind: str, help_text: str, samples: Iterable[Sample]) -> 
         yield f"{PREFIX}{name}{_braces(labels)} {value}"
 
 
-def _histogram(name: str, help_text: str, series: Iterable[tuple[Label, Histogram]]) -> Iterator[str]:
+def _histogram(name: str, help_text: str, series: Iterable[tuple[Mapping[str, str], Histogram]]) -> Iterator[str]:
     yield f"# HELP {PREFIX}{name} {help_text}"
     yield f"# TYPE {PREFIX}{name} histogram"
-    for label, histogram in series:
+    for labels, histogram in series:
         counts, sum_ms = list(histogram.counts), histogram.sum_ms  # calls go on between two lines
         count = sum(counts)
         if not count:
             continue
-        labels, below = _label(label), 0
-        for bound_ms, number in zip(LATENCY_BOUNDS_MS, counts, strict=False):
+        below = 0
+        for bound_ms, number in zip(histogram.bounds_ms, counts, strict=False):
             below += number
             yield f"{PREFIX}{name}_bucket{_braces({**labels, 'le': f'{bound_ms / 1000:g}'})} {below}"
         yield f"{PREFIX}{name}_bucket{_braces({**labels, 'le': '+Inf'})} {count}"

@@ -6,11 +6,11 @@ them, ours once.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 
 from token_tracker.domain.usage import TOKEN_CLASSES
 from token_tracker.proxy.books.records import End
+from token_tracker.proxy.histogram import Histogram
 
 OTHER = "other"
 SERIES_MAX = 2000  # different combinations of labels; what comes after is counted as `other`
@@ -20,30 +20,29 @@ LATENCY_BOUNDS_MS = (5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3
 Label = tuple[str, str, str]  # model, provider, lane
 
 
-class Histogram:
-    """Counts by bucket (the last one has no bound), and their sum in milliseconds."""
-
-    __slots__ = ("counts", "sum_ms")
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(LATENCY_BOUNDS_MS) + 1)
-        self.sum_ms = 0.0
-
-    def add(self, value_ms: float) -> None:
-        self.counts[bisect_left(LATENCY_BOUNDS_MS, value_ms)] += 1
-        self.sum_ms += value_ms
-
-
 class Totals:
-    """What the calls of one model, provider and lane came to. `ends`: by endpoint, end reason and status class."""
+    """What the calls of one model, provider and lane came to. `ends`: by endpoint, end reason and status class.
+    `overruns`, `unproven`: how many had such an amount."""
 
-    __slots__ = ("cost_nano_usd", "ends", "first_token", "latency", "tokens", "unpriced")
+    __slots__ = (
+        "cost_nano_usd",
+        "ends",
+        "first_token",
+        "latency",
+        "overrun_nano_usd",
+        "overruns",
+        "tokens",
+        "unpriced",
+        "unproven",
+        "unproven_nano_usd",
+    )
 
     def __init__(self) -> None:
         self.ends: Counter[tuple[str, str, str]] = Counter()
         self.tokens = [0] * len(TOKEN_CLASSES)
         self.cost_nano_usd = self.unpriced = 0
-        self.latency, self.first_token = Histogram(), Histogram()
+        self.overrun_nano_usd = self.overruns = self.unproven_nano_usd = self.unproven = 0
+        self.latency, self.first_token = Histogram(LATENCY_BOUNDS_MS), Histogram(LATENCY_BOUNDS_MS)
 
 
 class Figures:
@@ -68,6 +67,12 @@ class Figures:
             totals.unpriced += 1
         else:
             totals.cost_nano_usd += end.cost_nano_usd
+        if end.overrun_nano_usd:
+            totals.overruns += 1
+            totals.overrun_nano_usd += end.overrun_nano_usd
+        if end.unproven_nano_usd or end.unproven_tokens:
+            totals.unproven += 1
+            totals.unproven_nano_usd += end.unproven_nano_usd
         totals.latency.add(end.latency_ms)
         if end.ttft_ms is not None:
             totals.first_token.add(end.ttft_ms)

@@ -13,6 +13,7 @@ from token_tracker.domain.errors import Refusal
 from token_tracker.proxy.books.records import End, Refused
 from token_tracker.proxy.books.status import STALE_S, read_recorder_status
 from token_tracker.proxy.dialects import ROUTES
+from token_tracker.proxy.gate.gate import Gate
 from token_tracker.proxy.objects.operations import OPERATIONS
 from token_tracker.proxy.subject import clean
 from token_tracker.proxy.watch.call_log import CallLog
@@ -47,6 +48,7 @@ class Watch:
     reloads: Callable[[], tuple[int, bool]] = lambda: (0, True)  # how often, and whether the last one could be used
     calls: CallLog | None = None
     refusals: RefusalCounts | None = None
+    gate: Gate | None = None
     figures: Figures = field(default_factory=lambda: Figures(ENDPOINTS))
     comparison: Comparison = field(default_factory=Comparison)
 
@@ -94,4 +96,7 @@ class Watch:
             config_reloads=reloads,
             config_ok=is_config_ok,
             log_lines_dropped=self.calls.dropped if self.calls is not None else 0,
+            store=self.gate.store_figures if self.gate is not None else None,
+            unbooked=self.gate.unbooked if self.gate is not None else 0,
+            counters=recorder.counters if recorder else None,
         )

@@ -7,7 +7,8 @@
 --   <p>c:counter:bucket hash   s h u: spent, held, unproven, the base in them; b d v: the base's spent, unproven, version
 --   <p>r:counter        hash   s h u of all buckets from f on (rolling windows)
 --   <p>k:counter        zset   its buckets
---   <p>e:incarnation    hash   call -> entry; #seq, #pos: the last batch taken, how far the journal is booked
+--   <p>e:incarnation    hash   call -> entry; #seq, #at: the last batch taken, and when; #pos: how far the journal is
+--                              booked; #silent, #left: see 3_silence.lua
 --   <p>o:incarnation    zset   position and call of what has ended and is not booked
 --   <p>w:counter        hash   a rate's slices by number modulo 61; t: their sum, n: the newest
 --   <p>l:counter        zset   calls in flight, by the end of their lease
@@ -16,7 +17,7 @@
 local call, unpack_, pack = redis.call, cmsgpack.unpack, cmsgpack.pack
 local base_key = string.sub(KEYS[1], 1, -2)
 local EXACT, SLACK, KEPT_S, COUNTED = 2 ^ 53, 8192, 7200, 61
-local LIVE, ENDED, FREED = 1, 2, 3
+local LIVE, ENDED, FREED, LEFT = 1, 2, 3, 4
 local END = string.rep('9', 25)
 local generation = call('HMGET', KEYS[1], 'id', 'state')
 local p = base_key .. (generation[1] or '') .. ':'

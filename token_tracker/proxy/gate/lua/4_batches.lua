@@ -53,6 +53,17 @@ local function renew(op)
   end
 end
 
+-- The calls that a gateway holds something for, as far as this server knows.
+function commands.live(asked)
+  local all, ids = call('HGETALL', p .. 'e:' .. asked.incarnation), {}
+  for i = 1, #all, 2 do
+    if all[i]:sub(1, 1) ~= '#' and unpack_(all[i + 1]).state == LIVE then
+      ids[#ids + 1] = all[i]
+    end
+  end
+  return {generation[1] or '', ids}
+end
+
 local operations = {place = place, free = free, renew = renew}
 
 -- A batch of one gateway, each once and in order; and what it must know from time to time.
@@ -61,14 +72,22 @@ function commands.batch(batch)
     return {'lost', generation[1] or ''}
   end
   local own = p .. 'e:' .. batch.incarnation
-  if tonumber(call('HGET', own, '#seq') or 0) < batch.sequence then
-    begin()
+  local known = call('HMGET', own, '#seq', '#silent', '#left')
+  begin()
+  if known[2] then
+    turn(batch.incarnation, false)
+  end
+  if tonumber(known[1] or 0) < batch.sequence then
     for _, op in ipairs(batch.operations) do
       operations[op.kind](op)
     end
-    commit()
     call('HSET', own, '#seq', int(batch.sequence))
   end
+  if known[3] and batch.is_told then
+    told_itself(batch.incarnation)
+  end
+  commit()
+  call('HSET', own, '#at', call('TIME')[1])
   if generation[2] ~= 'ready' then
     local since = call('HMGET', KEYS[1], 'since', 'books')
     if since[2] and tonumber(call('TIME')[1]) - tonumber(since[1]) >= batch.recovery_s then

@@ -63,6 +63,9 @@ function commands.books(books)
   for _, each in ipairs(books.positions) do
     booked(each[1], each[2])
   end
+  for _, each in ipairs(books.left) do
+    leave(each, books.silence_s)
+  end
   commit()
   for _, rule in ipairs(books.ready) do
     call('SADD', p .. 'y', rule)
