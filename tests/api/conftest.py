@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine
 from werkzeug.test import TestResponse
 
+from tests import leaks
 from token_tracker.api.app import create_app
 from token_tracker.api.tokens import AccessTokens
 from token_tracker.database.models import Team, User
@@ -57,13 +58,17 @@ class Api:
         at = datetime.now(UTC)
         with transaction(self.engine) as session:
             refresh = refresh_tokens.issue(session, user_id=who, at=at)
-            return AccessTokens(SECRET).issue(who, refresh_tokens.family_of(session, token=refresh), at)
+            family = refresh_tokens.family_of(session, token=leaks.secret("refresh token", refresh))
+            return leaks.secret("JWT", AccessTokens(SECRET).issue(who, family, at))
 
     def send(self, method: str, path: str, who: str | None = None, **options: Any) -> TestResponse:
         headers = dict(options.pop("headers", {}))
         if who is not None:
             headers["Authorization"] = f"Bearer {self.token_of(who)}"
-        return self.client.open(path, method=method, headers=headers, **options)
+        answer = self.client.open(path, method=method, headers=headers, **options)
+        if not answer.is_streamed:
+            leaks.answered(f"{method} {path}", answer.status_code, options.get("json"), answer.data)
+        return answer
 
     def get(self, path: str, who: str | None = None, **query: Any) -> TestResponse:
         return self.send("GET", path, who, query_string=query)

@@ -25,7 +25,9 @@ import httpx
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-CLIENT, SECRET = "token-tracker", "the client's secret"
+from tests import leaks
+
+CLIENT, SECRET = "token-tracker", leaks.secret("secret of the OIDC client", "the client's secret")
 KEY, OTHER_KEY = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
 CODES: dict[str, dict[str, str]] = {}
 

@@ -17,6 +17,7 @@ from token_tracker.api.routing import Open, Route
 from token_tracker.domain.access import GRANTS, Permission, Role
 
 OPEN = {
+    ("GET", "/"),
     ("GET", "/api"),
     ("GET", "/api/health"),
     ("GET", "/api/openapi.json"),
@@ -37,6 +38,8 @@ READS = {
     "rules:read",
     "alerts:read",
     "audit:read",
+    "credentials:read",
+    "models:read",
 }
 
 
@@ -53,7 +56,7 @@ def name_of(route: Route) -> str:
 
 def test_every_route_of_the_application_names_its_permission(app: Flask) -> None:
     served = {
-        (method, re.sub(r"<(\w+)>", r"{\1}", rule.rule))
+        (method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
         for rule in app.url_map.iter_rules()
         if rule.endpoint != "swagger_ui.show"
         for method in (rule.methods or set()) - {"HEAD"}
@@ -107,7 +110,9 @@ def test_the_description_is_valid_openapi_and_names_every_route(app: Flask) -> N
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "not_found"),
+        ("GET", "/favicon.ico", 404, "not_found"),
+        ("GET", "/api/provider-credentials/re-encrypt", 405, "method_not_allowed"),
+        ("DELETE", "/api/prices/import", 405, "method_not_allowed"),
         ("GET", "/api/nothing", 404, "not_found"),
         ("GET", "/static/app.js", 404, "not_found"),
         ("GET", "/api/keys/a%00b", 404, "not_found"),

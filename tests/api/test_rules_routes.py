@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from tests.api.conftest import Api
 from tests.services.budget_rows import a_budget, add
+from token_tracker.database.models import BudgetAlert
+from token_tracker.database.session import reading
 
 DAILY = {"name": "Daily cap", "scope": {"type": "global"}, "limit_usd": "10.00", "period": "daily"}
 
@@ -122,6 +126,18 @@ def test_the_status_of_a_budget_counts_what_is_topped_up(api: Any) -> None:
     assert api.get(f"/api/budgets/{each}/status", "eve").get_json() == {"items": [], "next_cursor": None}
 
 
+@pytest.mark.parametrize(
+    ("scope", "is_self_declared"),
+    [("global", False), ("key", False), ("user", False), ("team", False), ("provider", False)]
+    + [(name, True) for name in ("agent", "tag", "session", "end_user")],
+)
+def test_a_rule_on_what_clients_say_of_themselves_is_marked(api: Any, scope: str, is_self_declared: bool) -> None:
+    named = {"type": scope} if scope == "global" else {"type": scope, "id": "*"}
+    assert make(api, scope=named)["self_declared"] is is_self_declared
+    limit = api.post("/api/rate-limits", "root", scope=named, limit=1, period="day").get_json()
+    assert limit["self_declared"] is is_self_declared
+
+
 def test_rate_limits_are_made_changed_and_deleted(api: Any) -> None:
     body = {"scope": {"type": "user", "id": "ann"}, "limit": 60, "period": "minute"}
     made = api.post("/api/rate-limits", "root", **body)
@@ -197,3 +213,35 @@ def test_what_a_program_changes_is_logged_with_its_token(api: Any) -> None:
     assert api.send("POST", "/api/budgets", headers=headers, json=DAILY).status_code == 201
     entry = api.get("/api/audit-log", "root", object_type="budget").get_json()["items"][0]
     assert (entry["actor"], entry["via"]) == ("root", token["id"])
+
+
+def test_the_url_of_a_service_is_kept_and_never_shown_again(api: Api) -> None:
+    url = "tgram://123456:SecretToken/chat"
+    alert = {"threshold": 50, "apprise": url}
+    budget = {"name": "Cap", "scope": {"type": "global"}, "period": "daily", "limit_usd": "10"}
+    made = api.post("/api/budgets", "root", **budget, alerts=[alert])
+    assert made.status_code == 201
+    assert made.get_json()["alerts"][0]["apprise"] == "tgram://…"
+    with reading(api.engine) as session:
+        assert session.scalars(select(BudgetAlert.apprise)).all() == [url]
+    again = api.post("/api/budgets", "root", **budget, alerts=[{"threshold": 80, "apprise": "tgram://…"}])
+    assert (again.status_code, "whole URL" in again.get_data(as_text=True)) == (422, True)
+    for path in ("/api/budgets", "/api/audit-log"):
+        assert "SecretToken" not in api.get(path, "root").get_data(as_text=True)
+
+
+def test_a_threshold_may_be_an_amount_unless_the_budget_can_never_come_to_it(api: Api) -> None:
+    alert = {"threshold_usd": "7.5", "email": "a@example.com"}
+    given = {"name": "x", "scope": {"type": "global"}, "period": "daily", "limit_usd": "10"}
+    made = api.post("/api/budgets", "root", **given, alerts=[alert]).get_json()
+    assert [(each["threshold"], each["threshold_usd"]) for each in made["alerts"]] == [(None, "7.500000000")]
+    path = f"/api/budgets/{made['id']}"
+    for change in (
+        {"limit_usd": "7"},
+        {"limit_usd": None, "limit_tokens": 5},
+        {"alerts": [{**alert, "threshold": 50}]},
+        {"alerts": [{"threshold_usd": "0", "email": "a@example.com"}]},
+    ):
+        refused = api.send("PATCH", path, "root", json=change)
+        assert (refused.status_code, refused.get_json()["error"]["details"][0]["field"][:6]) == (422, "alerts")
+    assert api.send("PATCH", path, "root", json={"limit_usd": "7", "enforcement": "soft"}).status_code == 200

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from tests import leaks
 from token_tracker.database.session import transaction
 from token_tracker.services.accounts import create_user
 
@@ -49,6 +50,7 @@ class Served:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             answer = connection.getresponse()
             text = answer.read().decode()
+            leaks.answered(f"{method} {path}", answer.status, body, text.encode())
             return answer.status, json.loads(text) if answer.headers.get_content_subtype() == "json" else text
         finally:
             connection.close()
@@ -76,7 +78,8 @@ def gunicorn(directory: Path, database_url: str) -> Iterator[Served]:
     command += ["--worker-class", "gthread", "--threads", "4", "--no-control-socket"]
     root = str(Path(__file__).resolve().parents[2])
     environment = {**inherited, **settings, "PYTHONPATH": root}
-    process = subprocess.Popen(command, cwd=directory, env=environment, stderr=subprocess.DEVNULL)
+    with leaks.output("gunicorn").open("w") as log:
+        process = subprocess.Popen(command, cwd=directory, env=environment, stderr=log)
     try:
         served = Served(port, process)
         until = time.monotonic() + 20
@@ -87,6 +90,7 @@ def gunicorn(directory: Path, database_url: str) -> Iterator[Served]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(10)
+        leaks.kept(directory / "data")
 
 
 @pytest.fixture

@@ -10,6 +10,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
+
+from tests.api.conftest import SECRET
+from token_tracker.api import errors
+from token_tracker.api.app import create_app
+from token_tracker.services import usage_rows
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 Book = Callable[[Iterable[dict[str, Any]]], None]
@@ -182,3 +188,27 @@ def test_the_exports_are_files_and_hold_what_the_rows_hold(api: Any, booked: Boo
     empty = api.get("/api/token-usage", "root", format="csv", model="none").text.splitlines()
     assert len(empty) == 1
     assert empty[0].startswith("id,call_id,")
+
+
+def test_what_takes_too_long_is_ended_and_told_what_to_ask_instead(
+    api: Any, booked: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An export of the same rows has no bound."""
+    booked(THEIRS)
+    monkeypatch.setattr(errors, "ANSWER_WITHIN_S", 0.05)
+    hurried = create_app(api.engine, SECRET).test_client()
+    headers = {"Authorization": f"Bearer {api.token_of('root')}"}
+    slow = text("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT max(i) FROM n")
+    patient = usage_rows._select
+
+    def slowly(session: Any, *args: Any) -> Any:
+        assert session.scalar(slow) == 300_000
+        return patient(session, *args)
+
+    monkeypatch.setattr(usage_rows, "_select", slowly)
+    answer = hurried.get("/api/token-usage?end_user=%3Cb%3E", headers=headers)
+    assert (answer.status_code, answer.json["error"]["code"]) == (503, "too_slow")
+    assert "GET /api/token-usage with end_user=<b> was ended after 0.05 s" in answer.json["error"]["message"]
+    assert "Ask for a shorter time" in answer.json["error"]["message"]
+    exported = hurried.get("/api/token-usage?format=jsonl", headers=headers)
+    assert len(exported.data.splitlines()) == len(THEIRS)

@@ -246,3 +246,11 @@ def test_the_litellm_child_is_needed_for_anything_but_the_demo_and_what_is_force
 def test_a_password_in_an_address_is_not_repeated_in_the_complaint(files: Files) -> None:
     problems = files.problems(entry("model: openai/x, api_base: 'http://me:hidden@a/v1'"))
     assert "hidden" not in " ".join(problems)
+
+
+def test_an_entry_names_a_credential_instead_of_a_key_and_never_gets_the_environments(files: Files) -> None:
+    text = "model_list: [{model_name: a, litellm_params: {model: openai/a, litellm_credential_name: prod%s}}]"
+    [found] = files.load(text % "", OPENAI_API_KEY="sk-env").models.exact["a"]
+    assert (found.credential, found.api_key, found.litellm_params) == ("prod", None, {})
+    [problem] = files.problems(text % ", api_key: sk-x")
+    assert "litellm_credential_name" in problem and "give one of the two" in problem

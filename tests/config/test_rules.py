@@ -47,6 +47,11 @@ def test_two_limits_for_the_same_thing_contradict_each_other(files: Files) -> No
     assert "rate_limits[1] limits the same" in problem
 
 
+@pytest.mark.parametrize("budget", ["budget:\n  daily: 1\n  daily: 2\n", "budget: {total: 1}\nbudget: {total: 2}\n"])
+def test_two_budgets_for_the_same_period_contradict_each_other(files: Files, budget: str) -> None:
+    assert "twice" in "\n".join(files.problems(DEMO + budget))
+
+
 def test_a_budget_may_say_how_it_is_enforced_and_where_its_day_begins(files: Files) -> None:
     text = """
 budget:
@@ -85,7 +90,8 @@ budget:
         ("{total: 1, alerts: [{threshold: 0, email: a@b.c}]}", "threshold must be more than 0"),
         ("{total: 1, alerts: [{threshold: 5}]}", "budget.alerts[0] must name exactly one of"),
         ("{total: 1, alerts: [{threshold: 5, email: a@b.c, webhook: 'https://x'}]}", "must name exactly one of"),
-        ("{total: 1, alerts: [{threshold: 5, email: nobody}]}", "budget.alerts[0].email is no e-mail address"),
+        ("{total: 1, alerts: [{threshold: 5, email: nobody}]}", "budget.alerts[0].email must be one e-mail"),
+        ("{total: 1, alerts: [{threshold: 5, apprise: tgram}]}", "budget.alerts[0].apprise must be a URL as Apprise"),
         ("{total: 1, alerts: [{threshold: 5, webhook: x.y}]}", "budget.alerts[0].webhook must be a URL"),
         ("{total: 1, alerts: 50}", "budget.alerts must be a list"),
         ("[1]", "budget must be a mapping"),

@@ -9,11 +9,15 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
+from token_tracker.config.alerts import default_rules
+from token_tracker.config.values import AlertSettings, Mail
 from token_tracker.database.models import AlertDelivery, Budget, BudgetAlert, BudgetTopUp, CounterState
 from token_tracker.database.session import reading, transaction
 from token_tracker.domain.money import NANO_PER_USD
 from token_tracker.domain.windows import window_of
-from token_tracker.services import budget_alerts
+from token_tracker.services import alert_mutes, budget_alerts
+from token_tracker.services.audit import Actor
+from token_tracker.services.configured_alerts import follow_alerts
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -70,10 +74,18 @@ def spend(session: Session, usd: str, *, at: datetime = NOON, member: str = "", 
     session.flush()
 
 
+def the_rules(session: Session, notify: str = OPS) -> None:
+    """Those that exist without configuration, heard by `notify`."""
+    mail = Mail(server="mail.example.com", recipient=notify)
+    follow_alerts(session, AlertSettings(tuple(default_rules().values())), mail, START)
+
+
 def look(engine: Engine, at: datetime = NOON, notify: str = "", since: datetime | None = None) -> int:
     with transaction(engine) as session:
-        found = budget_alerts.find(session, at=at, notify=notify, changed_since=since)
-        return budget_alerts.write(session, found, at=at)
+        the_rules(session, notify)
+    with transaction(engine) as session:
+        found = budget_alerts.find(session, at=at, changed_since=since)
+        return budget_alerts.write(session, found, at=at) if found else 0
 
 
 def told(engine: Engine, *, covered: bool = False) -> list[tuple[str, str]]:
@@ -196,3 +208,35 @@ def test_a_limit_of_nothing_is_spent_by_anything(engine: Engine) -> None:
     with transaction(engine) as session:
         spend(session, "0.000000001")
     assert look(engine) == 1
+
+
+def test_thresholds_in_money_and_in_percent_are_told_alike_and_the_highest_speaks(engine: Engine) -> None:
+    with transaction(engine) as session:
+        budget = a_budget(session, ("50", "90"), limit_tokens=100)
+        for usd in ("2.5", "6"):
+            nano_usd = int(Decimal(usd) * NANO_PER_USD)
+            budget.alerts.append(BudgetAlert(threshold_nano_usd=nano_usd, email="team@example.com"))
+        spend(session, "3")
+    assert look(engine) == 1
+    assert told(engine) == [("budget.threshold", "2.5 USD")]
+    with transaction(engine) as session:
+        spend(session, "4")
+    assert look(engine, NOON + timedelta(minutes=1)) == 1
+    assert told(engine)[1:] == [("budget.threshold", "6 USD")]
+    assert told(engine, covered=True) == [("budget.threshold", "50")]
+    with transaction(engine) as session:
+        top_up = BudgetTopUp(
+            id="t1", budget_id="b1", amount_nano_usd=90 * NANO_PER_USD, until=None, created_at=NOON, created_by="root"
+        )
+        session.add(top_up)
+        spend(session, "1")
+    assert look(engine, NOON + timedelta(minutes=2)) == 0  # what is spent does not fall by a raised limit
+
+
+def test_a_mute_of_everything_covers_a_budgets_own_thresholds_until_it_ends(engine: Engine) -> None:
+    with transaction(engine) as session:
+        a_budget(session)
+        spend(session, "6")
+        alert_mutes.mute(session, until=NOON + timedelta(hours=1), reason="", actor=Actor("root"), at=NOON)
+    assert look(engine, NOON + timedelta(minutes=59)) == 0
+    assert look(engine, NOON + timedelta(minutes=60)) == 1

@@ -79,12 +79,12 @@ def test_a_status_says_what_is_spent_held_unproven_and_left(engine: Engine) -> N
     told(engine, "node2", "day", a_hold(3, since_s=30), age_s=16)
     found = status_of(engine, "day")
     money = usd(found)
-    assert (money.limit, money.spent, money.held, money.unproven, money.remaining) == (1_000, 80, 300, 20, 600)
+    assert (money.limit, money.spent, money.held, money.unproven, money.remaining) == (1_000, 80, 200, 120, 600)
     assert found.tokens is None
     assert (found.window_start, found.window_end) == (NOON.replace(hour=0), NOON + 12 * HOUR)
     assert [(hold.call_id[-1], hold.age_s, hold.state, hold.nano_usd) for hold in found.holds] == [
         ("2", 90.0, "awaiting_usage", 100),
-        ("3", 30.0, "stale", 100),
+        ("3", 30.0, "unproven", 100),
         ("1", 10.0, "in_flight", 100),
     ]
     assert not found.is_building

@@ -30,7 +30,7 @@ from token_tracker.services.booking import book
 ANN = Actor("ann", via="token_1", address="127.0.0.1", request_id="r1")
 DAILY: dict[str, Any] = {"name": "cap", "scope_type": "global", "period": "daily", "limit_usd": "10.00"}
 TEAM: dict[str, Any] = {"scope_type": "team", "scope_id": "red"}
-ALERT = {"threshold": 50, "email": "a@example.com", "slack_webhook": None, "webhook": None}
+ALERT = {"threshold": 50, "email": "a@example.com", "slack_webhook": None, "webhook": None, "apprise": None}
 
 
 def saved(engine: Engine, **fields: Any) -> tuple[Budget, bool]:
@@ -137,7 +137,7 @@ def test_every_change_reaches_gateways_by_the_version(engine: Engine) -> None:
         ({"alerts": "x"}, "alerts: must be a list"),
         ({"alerts": [{"threshold": 50}]}, "alerts[0]: must name exactly one of email"),
         ({"alerts": [ALERT | {"threshold": 0}]}, "alerts[0].threshold: must be a percentage above 0"),
-        ({"alerts": [ALERT | {"email": "nobody"}]}, "alerts[0].email: must be an e-mail address"),
+        ({"alerts": [ALERT | {"email": "nobody"}]}, "alerts[0].email: must be one e-mail address"),
         ({"alerts": [{"threshold": 5, "webhook": "ftp://x"}]}, "alerts[0].webhook: must be a URL"),
         ({"alerts": [ALERT, ALERT]}, "alerts[1]: says the same"),
     ],

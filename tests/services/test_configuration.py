@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, select
@@ -14,17 +15,30 @@ from sqlalchemy import Engine, select
 from token_tracker.config.values import (
     Address,
     AlertEntry,
+    AlertRuleEntry,
+    AlertSettings,
     BudgetEntry,
     Configuration,
     Deployment,
+    Hidden,
     ModelTable,
     PricingEntry,
     RateLimitEntry,
     Secret,
     Settings,
 )
-from token_tracker.database.models import Budget, BudgetAlert, ConfigVersion, PriceRow, RateLimit
+from token_tracker.database.models import (
+    AlertRule,
+    AuditEntry,
+    Budget,
+    BudgetAlert,
+    ConfigVersion,
+    OfferedModel,
+    PriceRow,
+    RateLimit,
+)
 from token_tracker.database.session import reading, transaction
+from token_tracker.domain import alert_fields
 from token_tracker.domain.pricing import PricingTable, make_price
 from token_tracker.services import configuration as configured
 
@@ -79,7 +93,7 @@ def everything(engine: Engine) -> list[object]:
     with reading(engine) as session:
         return [
             [getattr(row, column.key) for column in model.__mapper__.column_attrs]
-            for model in (RateLimit, Budget, BudgetAlert, PriceRow, ConfigVersion)
+            for model in (RateLimit, Budget, BudgetAlert, PriceRow, OfferedModel, AuditEntry, ConfigVersion)
             for row in session.scalars(select(model).order_by(*model.__table__.primary_key))
         ]
 
@@ -149,13 +163,6 @@ def test_an_entry_taken_out_of_the_file_takes_its_row_along(engine: Engine, at: 
         assert session.scalars(select(BudgetAlert)).all() == []
 
 
-def test_of_two_entries_for_the_same_the_last_counts_and_that_is_said(engine: Engine, at: datetime) -> None:
-    (warning,) = apply(engine, configuration(limits=(TEN_A_MINUTE, replace(TEN_A_MINUTE, limit=20))), at)
-    assert "gpt-3.5-turbo" in warning
-    with reading(engine) as session:
-        assert session.scalars(select(RateLimit.limit)).all() == [20]
-
-
 def test_rows_made_through_the_api_are_never_touched(engine: Engine, at: datetime) -> None:
     with transaction(engine) as session:
         made = {"source": "api", "created_at": at, "scope_type": "global", "scope_id": "", "period": "daily"}
@@ -218,3 +225,99 @@ def test_an_exact_rate_stays_exact(engine: Engine, at: datetime) -> None:
     apply(engine, configuration(pricing=(PricingEntry("openai", "*", {"input_cost_per_token": rate}),)), at)
     (rates,) = prices_at(engine, at).values()
     assert Decimal(rates["input_cost_per_token"]) == rate
+
+
+def audited(engine: Engine) -> list[tuple[str, str, dict[str, Any] | None, dict[str, Any] | None]]:
+    with reading(engine) as session:
+        rows = session.scalars(select(AuditEntry).order_by(AuditEntry.id)).all()
+    assert {row.actor for row in rows} <= {"config"}
+    return [(row.action, row.object_id, row.before, row.after) for row in rows]
+
+
+def test_the_audit_log_has_what_the_file_changed_and_nothing_else(engine: Engine, at: datetime) -> None:
+    apply(engine, EVERYTHING, at)
+    made = audited(engine)
+    assert sorted(action for action, *_ in made) == sorted(
+        ["model.create"] * 3 + ["price.create"] * 4 + ["rate_limit.create"] * 2 + ["budget.create"] * 2
+    )
+    apply(engine, EVERYTHING, at + LATER)
+    assert audited(engine) == made, "what did not change is not in it"
+    changed = replace(
+        EVERYTHING,
+        models=replace(EVERYTHING.models, exact={"mine": (deployment("mine", "0.000003"),)}),
+        rate_limits=(replace(TEN_A_MINUTE, limit=20),),
+        budgets=(replace(DAILY, limit_nano_usd=5_000_000_000), TOTAL),
+    )
+    apply(engine, changed, at + 2 * LATER)
+    news = {(action, name): (before, after) for action, name, before, after in audited(engine)[len(made) :]}
+    ids = dict(news.keys())
+    usd = "input_cost_per_token"
+    assert news["price.update", "mine"] == (
+        {"rates": [{usd: "0.000001"}, {usd: "0.000002"}]},
+        {"rates": [{usd: "0.000003"}]},
+    )
+    before, after = news["model.update", "mine"]
+    assert before and after and [len(each["deployments"]) for each in (before, after)] == [2, 1]
+    assert news["model.delete", "plain"][1] is None
+    assert news["rate_limit.update", ids["rate_limit.update"]] == ({"limit": 10}, {"limit": 20})
+    assert ("rate_limit.delete", ids["rate_limit.delete"]) in news
+    assert news["budget.update", ids["budget.update"]] == (
+        {"limit_usd": "10.000000000"},
+        {"limit_usd": "5.000000000"},
+    )
+    assert len(news) == 6
+
+
+def test_the_audit_log_and_the_models_rows_hold_no_secret_of_the_file(engine: Engine, at: datetime) -> None:
+    secret = "hunter2-the-secret"
+    params = Hidden({"aws_secret_access_key": secret, "extra_headers": {"x": secret}})
+    mine = Deployment("mine", "bedrock", "m", "https://b.example/v1", Secret(secret), None, litellm_params=params)
+    hook = f"https://hooks.example/services/{secret}"
+    budget = replace(DAILY, alerts=(AlertEntry(Decimal(50), slack_webhook=hook), AlertEntry(Decimal(60), webhook=hook)))
+    apply(engine, configuration(exact={"mine": (mine,)}, budgets=(budget,)), at)
+    with reading(engine) as session:
+        document = session.scalars(select(OfferedModel.document)).one()
+    [shown] = document["deployments"]
+    assert (shown["api_key"], shown["litellm_params"]) == ("set", ["aws_secret_access_key", "extra_headers"])
+    assert secret not in str(document) + str(audited(engine))
+    other = replace(budget, alerts=(AlertEntry(Decimal(50), slack_webhook=hook + "x"),))
+    apply(engine, configuration(exact={"mine": (mine,)}, budgets=(other,)), at + LATER)
+    (action, _, before, after) = audited(engine)[-1]
+    assert action == "budget.update" and before != after and secret not in str((before, after))
+
+
+def test_models_follow_the_file_and_the_environment(engine: Engine, at: datetime) -> None:
+    """Which providers the environment offers is in the audit log; each of their models would only hide the rest."""
+    offers = {
+        name: Deployment(name, "groq", name, None, Secret("k"), source="environment") for name in ("llama", "mine")
+    }
+    everywhere = {"groq/": (Deployment("groq/*", "groq", "*", None, Secret("k"), source="environment"),)}
+    mine = {"mine": (replace(deployment("mine", None), credential="prod"),)}
+    file = Configuration(SETTINGS, ModelTable(mine, {"nick": "mine"}, everywhere, offers), off=(("later", "X is off"),))
+    (warning,) = apply(engine, file, at)
+    assert "'prod' of mine does not exist" in warning
+    with reading(engine) as session:
+        rows = {row.name: (row.source, row.document) for row in session.scalars(select(OfferedModel))}
+    assert {name: source for name, (source, _) in rows.items()} == {
+        "mine": "config", "nick": "config", "later": "config", "groq/*": "environment", "llama": "environment"
+    }  # fmt: skip
+    assert (rows["nick"][1]["alias_of"], rows["later"][1]["off"]) == ("mine", ["X is off"])
+    assert {name for _, name, *_ in audited(engine)} == {"mine", "nick", "later", "groq/*"}
+    apply(engine, configuration(), at + LATER)
+    with reading(engine) as session:
+        assert session.scalars(select(OfferedModel)).all() == []
+
+
+def test_alert_rules_follow_the_file_and_the_audit_log_says_so(engine: Engine, at: datetime) -> None:
+    given = {"name": "Errors", "kind": "upstream.errors"}
+    for fields in ({}, {}, {"severity": "info"}, None):
+        entries = () if fields is None else (AlertRuleEntry(**alert_fields.completed({**given, **fields})[0]),)
+        with transaction(engine) as session:
+            configured.apply(session, replace(configuration(), alerts=AlertSettings(entries)), at)
+            rules = [(rule.source, rule.severity) for rule in session.scalars(select(AlertRule))]
+        assert rules == ([] if fields is None else [("config", fields.get("severity", "critical"))])
+    assert [action for action, *_ in audited(engine) if action.startswith("alert_rule")] == [
+        "alert_rule.create",
+        "alert_rule.update",
+        "alert_rule.delete",
+    ]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine
 
-from token_tracker.database.session import transaction
+from token_tracker.database.session import reading, transaction
 from token_tracker.services import leases
 
 AT = datetime(2026, 3, 14, 12, 0, tzinfo=UTC)
@@ -47,3 +47,13 @@ def test_of_many_that_ask_at_once_one_gets_it(engine: Engine) -> None:
     for thread in threads:
         thread.join()
     assert len(got) == 1
+
+
+def test_a_lease_is_held_until_it_ends_and_no_longer(engine: Engine) -> None:
+    def held(after_s: float) -> bool:
+        with reading(engine) as session:
+            return leases.is_held(session, name="job", at=AT + timedelta(seconds=after_s))
+
+    assert not held(0)
+    assert asks(engine, "first")
+    assert held(14.9) and not held(15)

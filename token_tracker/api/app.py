@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ import msgspec
 from flask import Flask, Response, g, request
 from sqlalchemy import Engine
 from werkzeug.exceptions import NotFound
+from werkzeug.routing import BaseConverter
 
 from token_tracker.api import docs, errors
 from token_tracker.api.accounts import find_account
@@ -20,10 +21,13 @@ from token_tracker.api.routes import ROUTES
 from token_tracker.api.routing import MAX_BODY_BYTES, Answer, Call, Open, Route, etag_of
 from token_tracker.api.tokens import AccessTokens
 from token_tracker.api.validation import read_body, read_query
+from token_tracker.config.encryption import Keyring
 from token_tracker.config.values import SingleSignOn
+from token_tracker.database.deadlines import within
 from token_tracker.database.session import make_engine
 from token_tracker.domain.access import scope_of
 
+HSTS = "max-age=31536000"  # a year; without subdomains, which are not ours
 _HEADERS = {
     "Cache-Control": "no-store",  # answers hold keys, tokens and what people used
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -42,15 +46,26 @@ class Desk:
     tokens: AccessTokens
     single_sign_on: SingleSignOn | None = None
     url: str = ""
+    keyring: Keyring = field(default_factory=Keyring)
 
 
-def create_app(engine: Engine | None = None, secret: bytes | None = None, sign_on: SingleSignOn | None = None) -> Flask:
+def create_app(
+    engine: Engine | None = None,
+    secret: bytes | None = None,
+    sign_on: SingleSignOn | None = None,
+    keyring: Keyring | None = None,
+) -> Flask:
     """The application for gunicorn. Without arguments the settings are read; raises ConfigurationError."""
-    desk = _configured() if engine is None or secret is None else Desk(engine, AccessTokens(secret), sign_on)
+    if engine is None or secret is None:
+        desk = _configured()
+    else:
+        desk = Desk(engine, AccessTokens(secret), sign_on, keyring=keyring or Keyring())
+    desk = replace(desk, engine=within(desk.engine, errors.ANSWER_WITHIN_S))
     app = Flask(__name__, static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, PROVIDE_AUTOMATIC_OPTIONS=False)
+    app.url_map.converters["id"] = type("Identifier", (BaseConverter,), {"regex": _identifiers()})
     for route in ROUTES:
-        rule = _PATH_FIELD.sub(r"<\1>", route.path)
+        rule = _PATH_FIELD.sub(r"<id:\1>", route.path)
         view = _view(route, desk)
         app.add_url_rule(rule, f"{route.method} {route.path}", view, methods=[route.method], strict_slashes=False)
     docs.register(app)
@@ -61,13 +76,22 @@ def create_app(engine: Engine | None = None, secret: bytes | None = None, sign_o
     return app
 
 
+def _identifiers() -> str:
+    """Any segment but those that another route has in the place of an id: a 405 then names what they take."""
+    last = {tuple(route.path.rsplit("/", 1)) for route in ROUTES}
+    collections = {parent for parent, segment in last if _PATH_FIELD.fullmatch(segment)}
+    taken = sorted(segment for parent, segment in last if parent in collections and not _PATH_FIELD.fullmatch(segment))
+    return f"(?!(?:{'|'.join(map(re.escape, taken))})$)[^/]+"
+
+
 def _configured() -> Desk:
     from token_tracker.config.load import load_settings
-    from token_tracker.config.paths import secret_key
+    from token_tracker.config.paths import encryption_keys, secret_key
 
     settings = load_settings()
     engine, tokens = make_engine(settings.database_url.value), AccessTokens(secret_key(settings))
-    return Desk(engine, tokens, settings.single_sign_on, settings.api_url)
+    keyring = Keyring(encryption_keys(settings))
+    return Desk(engine, tokens, settings.single_sign_on, settings.api_url, keyring)
 
 
 def _view(route: Route, desk: Desk) -> Callable[..., Response]:
@@ -94,6 +118,7 @@ def _call(route: Route, desk: Desk) -> Call:
         if_match=request.headers.get("If-Match", ""),
         single_sign_on=desk.single_sign_on,
         url=desk.url or request.host_url.rstrip("/"),
+        keyring=desk.keyring,
     )
     if isinstance(route.permission, Open):
         return call
@@ -136,5 +161,7 @@ def _refuse_nul() -> None:
 def _add_headers(response: Response) -> Response:
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
+    if request.is_secure:
+        response.headers["Strict-Transport-Security"] = HSTS
     response.headers["X-Request-Id"] = g.get("request_id", "")
     return response

@@ -12,11 +12,12 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, Program
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.exceptions import NotFound as RouteNotFound
 
+from token_tracker.database.deadlines import was_too_slow
 from token_tracker.domain.problems import Conflict, Invalid, NotFound, Unchangeable
 
 log = logging.getLogger(__name__)
 RETRY_AFTER_S = 5
-_POSTGRESQL_CANCELED = "57014"
+ANSWER_WITHIN_S = 2.0  # but for exports
 
 
 class ApiError(Exception):
@@ -116,12 +117,23 @@ def _database_error(error: SQLAlchemyError) -> Response:
     if not is_away(error):
         return _unexpected(error)
     headers = {"Retry-After": str(RETRY_AFTER_S)}
-    if isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) == _POSTGRESQL_CANCELED:
-        message = "The answer took too long to compute. Ask for a shorter time or fewer groups."
-        return error_answer(503, "too_slow", message, headers=headers)
+    if was_too_slow(error):
+        return error_answer(503, "too_slow", _too_slow(), headers=headers)
     log.warning("database unavailable: %s", getattr(error, "orig", None) or error)
     message = "The database cannot be used right now; nothing was changed, and calls go on. Try again shortly."
     return error_answer(503, "database_unavailable", message, headers=headers)
+
+
+def _too_slow() -> str:
+    """What was asked, why it is too much, and what to ask instead."""
+    asked = ", ".join(f"{name}={value}" for name, value in request.args.items())
+    return (
+        f"{request.method} {request.path}{f' with {asked}' if asked else ''} was ended after {ANSWER_WITHIN_S:g} s: "
+        "more sums or rows must be read for it than fit into that time. Nothing was changed. Ask for a shorter time "
+        "(start and end). A list is fast with one filter of user, team, key, model or session; a summary with at most "
+        "one dimension of model, provider, user, team, key and agent in group_by and filters together, by whole hours. "
+        "All rows come from /api/token-usage with format=csv or jsonl, which has no such bound."
+    )
 
 
 def _unexpected(error: Exception) -> Response:

@@ -59,12 +59,12 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
 
 
 def _operation(route: Route, components: dict[str, Any]) -> dict[str, Any]:
-    noun = route.path.removeprefix("/api/").split("/")[0].partition(".")[0]
+    noun = route.path.removeprefix("/api").strip("/").split("/")[0].partition(".")[0] or "index"
     operation: dict[str, Any] = {
         "operationId": f"{noun}_{route.handler.__name__}".replace("-", "_"),
         "summary": route.summary,
         "tags": [noun],
-        "parameters": [*_path_parameters(route), *_query_parameters(route, components)],
+        "parameters": [*_path_parameters(route), *_query_parameters(route, components), *_header_parameters(route)],
         "responses": _responses(route),
     }
     if isinstance(route.permission, Open):
@@ -73,6 +73,9 @@ def _operation(route: Route, components: dict[str, Any]) -> dict[str, Any]:
         operation["description"] = f"Needs the permission `{route.permission}`."
     if route.body is not None:
         operation["requestBody"] = {"required": True, "content": {_JSON: {"schema": _reference(route.body)}}}
+    elif route.reads:
+        content = {_JSON: {"schema": {"type": "object", "description": route.reads}}}
+        operation["requestBody"] = {"required": True, "content": content}
     return operation
 
 
@@ -93,6 +96,13 @@ def _query_parameters(route: Route, components: dict[str, Any]) -> list[dict[str
     ]
 
 
+def _header_parameters(route: Route) -> list[dict[str, Any]]:
+    if 412 not in route.errors:
+        return []
+    says = "the `ETag` of what is to be changed: another state than this is 412"
+    return [{"name": "If-Match", "in": "header", "required": False, "description": says, "schema": {"type": "string"}}]
+
+
 def _when_given(schema: dict[str, Any]) -> dict[str, Any]:
     """Without null, which a query string cannot say."""
     return schema["anyOf"][0] if "anyOf" in schema else schema
@@ -105,8 +115,35 @@ def _responses(route: Route) -> dict[str, Any]:
         answered["content"] = {_JSON: {"schema": kinds[0] if len(kinds) == 1 else {"oneOf": kinds}}}
         answered["content"].update({media: {"schema": {"type": "string"}} for media in route.also})
     others = {str(status): {**answered, "description": HTTPStatus(status).phrase} for status in route.other_statuses}
-    failed = {"description": "An error, always in this shape", "content": {_JSON: {"schema": _reference(Error)}}}
-    return {str(route.status): answered, **others, "default": failed}
+    refused = {str(status): _refusal(status) for status in sorted(_refusals(route))}
+    return {str(route.status): answered, **others, **refused}
+
+
+def _refusals(route: Route) -> set[int]:
+    """What a route may answer instead, by what it needs and takes: 414 a too long address, 431 too large headers, 503
+    while the database is away."""
+    found = {414, 431, 500, 503, *route.errors}
+    if not isinstance(route.permission, Open):
+        found |= {401, 403}
+    if _PATH_FIELD.search(route.path):
+        found.add(404)
+    if route.query is not None:
+        found.add(422)
+    if route.body is not None or route.reads:
+        found |= {400, 413, 415, 422}
+    return found
+
+
+def _refusal(status: int) -> dict[str, Any]:
+    """Always of one shape."""
+    answer: dict[str, Any] = {
+        "description": HTTPStatus(status).phrase,
+        "content": {_JSON: {"schema": _reference(Error)}},
+    }
+    if status in (429, 503):
+        seconds = {"type": "integer", "minimum": 1}
+        answer["headers"] = {"Retry-After": {"description": "seconds", "required": True, "schema": seconds}}
+    return answer
 
 
 def _reference(schema: type[msgspec.Struct]) -> dict[str, str]:

@@ -9,13 +9,14 @@ from msgspec import Meta, Struct
 
 from token_tracker.api.schemas import Input, PageQuery, Time
 from token_tracker.database.models import PriceRow
+from token_tracker.services import price_list
 from token_tracker.services.prices import Difference
 from token_tracker.services.unpriced import UnpricedModel
 from token_tracker.services.usage import format_time
 
 ModelName = Annotated[str, Meta(min_length=1, max_length=255)]
 Rates = Annotated[
-    dict[str, str],
+    dict[Annotated[str, Meta(min_length=1, max_length=100)], Annotated[str, Meta(max_length=64)]],
     Meta(min_length=1, max_length=100, description="USD per unit as decimal text, by LiteLLM's field names"),
 ]
 SHOWN = 1000  # models of a difference that are listed; the counts are of all
@@ -93,8 +94,7 @@ class UnpricedList(Struct, frozen=True):
 
 
 def price_shown(row: PriceRow) -> PriceShown:
-    times = format_time(row.valid_from), format_time(row.created_at)
-    return PriceShown(row.id, row.source, row.name, row.version, row.rates, *times)
+    return PriceShown(**price_list.public(row))
 
 
 def import_shown(difference: Difference, *, dry_run: bool) -> PriceImport:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from token_tracker.api.errors import precondition_failed
 from token_tracker.api.tokens import AccessTokens
+from token_tracker.config.encryption import Keyring
 from token_tracker.config.values import SingleSignOn
 from token_tracker.domain.access import EVERYTHING, Permission, Role, Scope
 from token_tracker.services import audit
@@ -69,6 +70,7 @@ class Call:
     if_match: str = ""
     single_sign_on: SingleSignOn | None = None
     url: str = ""  # of the API, as people reach it
+    keyring: Keyring = field(default_factory=Keyring)
 
     def expect(self, document: msgspec.Struct) -> None:
         """Raises ApiError (412) if the request is about another state of what is to be changed than this one."""
@@ -106,7 +108,8 @@ class Route:
 
     `path` is written as in OpenAPI, `/api/keys/{key_id}`. `query` and `body` are schemas of what is taken. `also` are
     media types of other answers than JSON, `other_statuses` of the same answer, `also_answers` other JSON. A handler
-    without `body` may read the request itself.
+    without `body` may read the request itself: `reads` says what it takes. `errors` are statuses of refusals beyond
+    those that follow from the rest of a route (`openapi.py`); with 412 it takes `If-Match`.
     """
 
     method: str
@@ -122,3 +125,5 @@ class Route:
     max_body_bytes: int = MAX_BODY_BYTES
     other_statuses: tuple[int, ...] = ()
     also_answers: tuple[type[msgspec.Struct], ...] = ()
+    reads: str = ""
+    errors: tuple[int, ...] = ()

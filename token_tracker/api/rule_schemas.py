@@ -7,16 +7,17 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from token_tracker.api.schemas import Input, Name, PageQuery, Time, given
+from token_tracker.api.schemas import MAX_WHOLE, Input, Name, PageQuery, Period, Time, Usd, Whole, given
+from token_tracker.config import recipients
 from token_tracker.database.models import Budget, BudgetTopUp, Freeze, RateLimit
 from token_tracker.domain.money import format_usd
+from token_tracker.domain.rules import SELF_DECLARED
 from token_tracker.services import budget_status, releases
 from token_tracker.services.usage import format_time
 
 ScopeType = Literal["global", "team", "user", "key", "provider", "agent", "tag", "session", "end_user", "model"]
-Usd = Annotated[str, Meta(max_length=40, description="USD as decimal text")] | float | int
+OutputTokens = Annotated[int, Meta(ge=1, le=MAX_WHOLE)]
 ModelName = Annotated[str, Meta(max_length=255)]
-Tokens = Annotated[int, Meta(ge=0)]
 
 
 class ScopeGiven(Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,16 +32,18 @@ class OnExceeded(Struct, frozen=True, forbid_unknown_fields=True):
 
     action: Literal["block", "downgrade"] = "block"
     model: ModelName | None = None
-    downgrade_at: Annotated[int, Meta(ge=0, le=100)] = 100
+    downgrade_at: Annotated[int, Meta(ge=1, le=100)] = 100
 
 
 class Alert(Struct, frozen=True, forbid_unknown_fields=True):
-    """`threshold`: percent of the limit. Exactly one recipient."""
+    """`threshold`: percent of the limit; or `threshold_usd`: an amount. Exactly one recipient."""
 
-    threshold: float | str
+    threshold: Annotated[float, Meta(gt=0, le=1000)] | Annotated[str, Meta(max_length=40)] | None = None
+    threshold_usd: Usd | None = None
     email: Annotated[str, Meta(max_length=320)] | None = None
     slack_webhook: Annotated[str, Meta(max_length=2000)] | None = None
     webhook: Annotated[str, Meta(max_length=2000)] | None = None
+    apprise: Annotated[str, Meta(max_length=2000, description="the URL of a service that Apprise knows")] | None = None
 
 
 class BudgetChange(Input, frozen=True):
@@ -50,15 +53,15 @@ class BudgetChange(Input, frozen=True):
     scope: ScopeGiven | UnsetType = UNSET
     model: ModelName | UnsetType | None = UNSET
     limit_usd: Usd | UnsetType | None = UNSET
-    limit_tokens: Tokens | UnsetType | None = UNSET
-    period: Annotated[str, Meta(max_length=16)] | UnsetType = UNSET
+    limit_tokens: Whole | UnsetType | None = UNSET
+    period: Period | UnsetType = UNSET
     timezone: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
     starts_at: Time | UnsetType | None = UNSET
     enforcement: Literal["hard", "soft", "alert"] | UnsetType = UNSET
     on_exceeded: OnExceeded | UnsetType = UNSET
     clamp: Literal["missing", "always"] | UnsetType = UNSET
-    default_output_tokens: Tokens | UnsetType = UNSET
-    min_output_tokens: Tokens | UnsetType = UNSET
+    default_output_tokens: OutputTokens | UnsetType = UNSET
+    min_output_tokens: OutputTokens | UnsetType = UNSET
     allow_unbounded: bool | UnsetType = UNSET
     on_store_error: Literal["deny", "allow"] | UnsetType = UNSET
     alerts: Annotated[list[Alert], Meta(max_length=50)] | UnsetType = UNSET
@@ -84,7 +87,7 @@ class BudgetSave(BudgetChange, frozen=True, kw_only=True):
     """Makes the budget of this scope, model and period, or changes the one that is there."""
 
     scope: ScopeGiven
-    period: Annotated[str, Meta(max_length=16)]
+    period: Period
 
 
 class ScopeShown(Struct, frozen=True):
@@ -93,10 +96,14 @@ class ScopeShown(Struct, frozen=True):
 
 
 class AlertShown(Struct, frozen=True):
-    threshold: float
+    """`apprise`: only how it begins, as any part of the URL may be a secret."""
+
+    threshold: float | None
+    threshold_usd: str | None
     email: str | None
     slack_webhook: str | None
     webhook: str | None
+    apprise: str | None
 
 
 class TopUpShown(Struct, frozen=True):
@@ -111,7 +118,8 @@ class TopUpShown(Struct, frozen=True):
 
 class BudgetShown(Struct, frozen=True, kw_only=True):
     """`source` config: it comes from proxy.yaml and is changed there. `is_building`: hard budgets answer 503 until
-    their counters hold what was spent before."""
+    their counters hold what was spent before. `self_declared`: it counts by what clients say of themselves, so it binds
+    the honest."""
 
     id: str
     name: str
@@ -132,6 +140,7 @@ class BudgetShown(Struct, frozen=True, kw_only=True):
     alerts: list[AlertShown]
     top_ups: list[TopUpShown]
     source: str
+    self_declared: bool
     is_building: bool
     created_at: str
     updated_at: str | None
@@ -156,7 +165,7 @@ class Window(Struct, frozen=True):
 
 
 class HoldShown(Struct, frozen=True):
-    """A call in flight. `state`: in_flight, awaiting_usage, or stale where its node has been silent for 15 s."""
+    """A call in flight. `state`: in_flight, awaiting_usage, or unproven where its node has been silent for 15 s."""
 
     call_id: str
     amount_usd: str
@@ -233,7 +242,7 @@ class RateLimitChange(Input, frozen=True):
     scope: ScopeGiven | UnsetType = UNSET
     model: ModelName | UnsetType | None = UNSET
     unit: Literal["requests", "tokens", "concurrent"] | UnsetType = UNSET
-    limit: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+    limit: Whole | UnsetType = UNSET
     period: Literal["second", "minute", "hour", "day"] | UnsetType | None = UNSET
     on_store_error: Literal["allow", "deny"] | UnsetType = UNSET
 
@@ -250,11 +259,11 @@ class RateLimitSave(RateLimitChange, frozen=True, kw_only=True):
     units but `concurrent`."""
 
     scope: ScopeGiven
-    limit: Annotated[int, Meta(ge=0)]
+    limit: Whole
 
 
 class RateLimitShown(Struct, frozen=True, kw_only=True):
-    """`source` config: it comes from proxy.yaml and is changed there."""
+    """`source` config: it comes from proxy.yaml and is changed there. `self_declared`: as with budgets."""
 
     id: str
     scope: ScopeShown
@@ -264,6 +273,7 @@ class RateLimitShown(Struct, frozen=True, kw_only=True):
     period: str | None
     on_store_error: str
     source: str
+    self_declared: bool
     created_at: str
     updated_at: str | None
 
@@ -318,11 +328,19 @@ def budget_shown(budget: Budget) -> BudgetShown:
         allow_unbounded=budget.allow_unbounded,
         on_store_error=budget.on_store_error,
         alerts=[
-            AlertShown(float(each.threshold_percent), each.email, each.slack_webhook, each.webhook)
+            AlertShown(
+                None if each.threshold_percent is None else float(each.threshold_percent),
+                _usd(each.threshold_nano_usd),
+                each.email,
+                each.slack_webhook,
+                each.webhook,
+                recipients.shown(each.apprise) if each.apprise else None,
+            )
             for each in budget.alerts
         ],
         top_ups=[top_up_shown(each) for each in budget.top_ups],
         source=budget.source,
+        self_declared=budget.scope_type in SELF_DECLARED,
         is_building=budget.counter_built_at is None,
         created_at=format_time(budget.created_at),
         updated_at=_time(budget.updated_at),
@@ -373,6 +391,7 @@ def rate_limit_shown(limit: RateLimit) -> RateLimitShown:
         period=limit.period or None,
         on_store_error=limit.on_store_error,
         source=limit.source,
+        self_declared=limit.scope_type in SELF_DECLARED,
         created_at=format_time(limit.created_at),
         updated_at=_time(limit.updated_at),
     )

@@ -8,17 +8,33 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from token_tracker.database.models import ApiKey, ServiceToken, Team, User
-from token_tracker.domain.access import Role
+from token_tracker.domain.access import KEY_PERMISSIONS, Permission, Role
+from token_tracker.services import accounts, checks, keys
+from token_tracker.services.passwords import MAX_LENGTH, MIN_LENGTH
+from token_tracker.services.service_tokens import OF_PEOPLE
 from token_tracker.services.usage import MAX_LIMIT, format_time
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Identity = Annotated[str, Meta(min_length=1, max_length=64)]
-Password = Annotated[str, Meta(min_length=1, max_length=1024)]
+NewIdentity = Annotated[str, Meta(min_length=1, max_length=64, extra_json_schema={"pattern": checks.IDENTITY})]
+# What only a service judges, with a message that says more, is described here and not checked a second time.
+Password = Annotated[str, Meta(min_length=1, max_length=MAX_LENGTH, extra_json_schema={"minLength": MIN_LENGTH})]
+MAX_WHOLE = 2**52
+Whole = Annotated[int, Meta(ge=0, le=MAX_WHOLE)]
+MOST_USD = 9_000_000_000
+Usd = (
+    Annotated[str, Meta(max_length=40, description="USD as decimal text")]
+    | Annotated[float, Meta(ge=0, le=MOST_USD)]
+    | Annotated[int, Meta(ge=0, le=MOST_USD)]
+)
+Period = Literal["hourly", "daily", "weekly", "monthly", "total", "rolling_24h", "rolling_30d"]
 Time = Annotated[datetime, Meta(tz=True, description="RFC 3339 with its zone: 2026-01-01T00:00:00Z")]
 Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT, description=f"1 to {MAX_LIMIT}, default 100")]
 Cursor = Annotated[str, Meta(min_length=1, max_length=1000, description="`next_cursor` of the page before")]
 Models = Annotated[list[Annotated[str, Meta(min_length=1, max_length=255)]], Meta(min_length=1, max_length=1000)]
-Permissions = Annotated[list[str], Meta(max_length=100)]
+KeyPermissionName = Annotated[str, Meta(max_length=64, extra_json_schema={"enum": sorted(KEY_PERMISSIONS)})]
+Permissions = Annotated[list[KeyPermissionName], Meta(max_length=100, extra_json_schema={"uniqueItems": True})]
+PermissionName = Annotated[str, Meta(max_length=64, extra_json_schema={"enum": sorted(set(Permission) - OF_PEOPLE)})]
 
 
 class Input(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -89,9 +105,9 @@ class KeyQuery(PageQuery, frozen=True):
 class KeyBudget(Struct, frozen=True, forbid_unknown_fields=True):
     """A budget of the key alone; more of it can be set at `/api/budgets`."""
 
-    period: Annotated[str, Meta(max_length=16)]
-    limit_usd: Annotated[str, Meta(max_length=40, description="USD as decimal text")] | float | int | None = None
-    limit_tokens: Annotated[int, Meta(ge=0)] | None = None
+    period: Period
+    limit_usd: Usd | None = None
+    limit_tokens: Whole | None = None
     timezone: Annotated[str, Meta(max_length=64)] = "UTC"
     enforcement: Literal["hard", "soft", "alert"] = "hard"
 
@@ -99,7 +115,7 @@ class KeyBudget(Struct, frozen=True, forbid_unknown_fields=True):
 class KeyRateLimit(Struct, frozen=True, forbid_unknown_fields=True):
     """A rate limit of the key alone. `period` is for all units but `concurrent`."""
 
-    limit: Annotated[int, Meta(ge=0)]
+    limit: Whole
     unit: Literal["requests", "tokens", "concurrent"] = "requests"
     period: Literal["second", "minute", "hour", "day"] | None = None
 
@@ -132,7 +148,7 @@ class KeyChange(Input, frozen=True):
 class KeyRotate(Input, frozen=True):
     """For `overlap_s` seconds the old key works beside the new one."""
 
-    overlap_s: Annotated[int, Meta(ge=0)]
+    overlap_s: Annotated[int, Meta(ge=0, le=keys.MAX_OVERLAP_S)]
 
 
 class Key(Struct, frozen=True, kw_only=True):
@@ -165,7 +181,7 @@ class KeyPage(Struct, frozen=True):
 
 
 class UserCreate(Input, frozen=True):
-    username: Identity
+    username: NewIdentity
     password: Password
     role: Role = Role.MEMBER
     team: Identity | None = None
@@ -200,7 +216,7 @@ class TeamCreate(Input, frozen=True):
     """`id`, used in rows and filters, is made of the name if it is left out; it never changes."""
 
     name: Name
-    id: Identity | None = None
+    id: NewIdentity | None = None
 
 
 class TeamChange(Input, frozen=True):
@@ -232,7 +248,7 @@ class ServiceTokenCreate(Input, frozen=True):
     """`permissions`: some of the caller's own, like `usage:read`."""
 
     name: Name
-    permissions: Annotated[list[str], Meta(min_length=1, max_length=100)]
+    permissions: Annotated[list[PermissionName], Meta(min_length=1, max_length=100)]
     expires_at: Time | None = None
 
 
@@ -281,9 +297,9 @@ def _service_token_fields(token: ServiceToken) -> dict[str, Any]:
     }
 
 
-def team_detail(team: Team, accounts: list[User]) -> TeamDetail:
-    managers = [user.id for user in accounts if user.role == Role.MANAGER]
-    members = [user.id for user in accounts if user.role != Role.MANAGER]
+def team_detail(team: Team, people: list[User]) -> TeamDetail:
+    managers = [user.id for user in people if user.role == Role.MANAGER]
+    members = [user.id for user in people if user.role != Role.MANAGER]
     return TeamDetail(team.id, team.name, format_time(team.created_at), managers, members)
 
 
@@ -293,37 +309,19 @@ def given(body: Input) -> dict[str, Any]:
 
 
 def key_shown(key: ApiKey) -> Key:
-    return Key(**_key_fields(key))
+    return Key(**keys.public(key))
 
 
 def new_key_shown(key: ApiKey, text: str) -> NewKey:
-    return NewKey(**_key_fields(key), key=text)
-
-
-def _key_fields(key: ApiKey) -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "prefix": key.prefix,
-        "name": key.name,
-        "user": key.user_id,
-        "team": key.team_id,
-        "agent": key.agent or None,
-        "models": key.models,
-        "permissions": key.permissions,
-        "predecessor": key.predecessor_id,
-        "created_at": format_time(key.created_at),
-        "created_by": key.created_by,
-        "expires_at": _time(key.expires_at),
-        "revoked_at": _time(key.revoked_at),
-    }
+    return NewKey(**keys.public(key), key=text)
 
 
 def user_shown(user: User) -> UserShown:
-    return UserShown(user.id, user.id, user.role, user.team_id, format_time(user.created_at), _time(user.disabled_at))
+    return UserShown(**accounts.public(user))
 
 
 def team_shown(team: Team) -> TeamShown:
-    return TeamShown(team.id, team.name, format_time(team.created_at))
+    return TeamShown(**accounts.public_team(team))
 
 
 def _time(at: datetime | None) -> str | None:

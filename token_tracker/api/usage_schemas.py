@@ -10,14 +10,13 @@ from msgspec import Meta, Struct, field
 
 from token_tracker.api.schemas import Cursor, Input, Limit, Time
 from token_tracker.domain.access import Scope
-from token_tracker.domain.money import format_usd
 from token_tracker.domain.pricing import CostSource
 from token_tracker.domain.problems import Invalid
 from token_tracker.domain.usage import EndReason, UsageSource
 from token_tracker.services import usage
 from token_tracker.services.usage import GROUPS, MAX_GROUPS_AT_ONCE, Filters, Sums, TokenUsageRow
 
-Text = Annotated[str, Meta(max_length=1000, description="equal to this; empty: rows that have none")]
+Text = Annotated[str, Meta(max_length=255, description="equal to this; empty: rows that have none")]
 _FILTERS = tuple(name for name in Filters.__dataclass_fields__ if name != "scope")
 
 
@@ -30,7 +29,7 @@ class UsageFilters(Input, frozen=True):
     provider: Text | None = None
     user: Text | None = None
     team: Text | None = None
-    key: Annotated[str, Meta(max_length=1000, description="a key's id")] | None = None
+    key: Annotated[str, Meta(max_length=255, description="a key's id")] | None = None
     agent: Text | None = None
     session: Text | None = None
     end_user: Text | None = None
@@ -57,7 +56,7 @@ class RollupQuery(Input, frozen=True):
     provider: Text | None = None
     user: Text | None = None
     team: Text | None = None
-    key: Annotated[str, Meta(max_length=1000, description="a key's id")] | None = None
+    key: Annotated[str, Meta(max_length=255, description="a key's id")] | None = None
     agent: Text | None = None
 
     def within(self, scope: Scope) -> Filters:
@@ -173,8 +172,5 @@ def summary_item(groups: Sequence[str], item: usage.SummaryItem) -> SummaryItem:
 
 
 def _sums_fields(sums: Sums) -> dict[str, Any]:
-    tokens = sums.usage
-    latency = Latency(*(round(sums.latency_ms(q), 3) for q in (0.5, 0.95, 0.99)))
-    shaped = {"cost_usd": format_usd(sums.cost_nano_usd), "latency_ms": latency}
-    names = [name for name in Totals.__struct_fields__ if name not in shaped]
-    return {name: getattr(sums if hasattr(sums, name) else tokens, name) for name in names} | shaped
+    document = usage.sums_document(sums)
+    return document | {"latency_ms": Latency(**document["latency_ms"])}

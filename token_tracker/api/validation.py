@@ -20,6 +20,7 @@ from token_tracker.domain.problems import Invalid
 Schema = TypeVar("Schema", bound=msgspec.Struct)
 # An unescaped '+' in an address arrives as a space: 2026-01-01T00:00:00+02:00.
 _LOST_PLUS = re.compile(r"(T[0-9:.]+) ([0-9]{2}:[0-9]{2})")
+_WHOLE = re.compile(r"-?[0-9]{1,20}")
 _PATH_IN_MESSAGE = re.compile(r" - at `\$(?:\.?(.*))`$")
 
 
@@ -60,7 +61,9 @@ def validated(schema: type[Schema], values: Mapping[str, Any], *, strict: bool) 
             continue
         wanted = field.type if strict else _given(field.type)
         try:
-            accepted[name] = msgspec.convert(values[name], wanted, strict=strict)
+            accepted[name] = msgspec.convert(
+                values[name], wanted, strict=strict or not _is_read_from(wanted, values[name])
+            )
             problems += [(name, text) for text in _unstorable(accepted[name])]
         except (msgspec.ValidationError, ValueError, OverflowError) as error:
             problems.append(_readable(name, str(error)))
@@ -77,6 +80,12 @@ def _fields(schema: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo
 def _given(wanted: Any) -> Any:
     """The type without None: in a query string 'null' is a text like any other, and what is absent is left out."""
     return wanted.__args__[0] if isinstance(wanted, UnionType) or get_origin(wanted) is Union else wanted
+
+
+def _is_read_from(wanted: Any, text: str) -> bool:
+    """Whether `text` may be read as another type than text: else '0.5' would be a time since 1970, and '1e3' an int."""
+    plain = getattr(wanted, "__origin__", wanted)
+    return plain is bool or (plain is int and _WHOLE.fullmatch(text) is not None)
 
 
 def _readable(name: str, message: str) -> tuple[str, str]:

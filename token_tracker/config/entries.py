@@ -46,6 +46,7 @@ _READ_PARAMS = frozenset(
         "order",
         "num_retries",
         "cooldown_time",
+        "litellm_credential_name",
     )
 )
 _TIMEOUTS = ("connect_timeout_s", "first_byte_timeout_s", "idle_timeout_s")
@@ -89,6 +90,7 @@ class _Upstream:
     model: str
     api_base: str | None
     api_key: Secret | None
+    credential: str
 
 
 class _Entry:
@@ -142,6 +144,8 @@ class _Entry:
             max_input_tokens=self.info.whole("max_input_tokens", least=1),
             max_output_tokens=self.info.whole("max_output_tokens", least=1),
             litellm_params=self._other_params(provider, lane),
+            credential=upstream.credential,
+            source="config",
             **timeouts,
         )
 
@@ -176,9 +180,7 @@ class _Entry:
         found = text and split_model(
             text, named=named, key_variables=key_variables, has_base=has_base, known=self.context.known
         )
-        if self.params.get("litellm_credential_name") is not None:
-            self._off("litellm_credential_name is not supported yet; give an api_key")
-        elif text and not found:
+        if text and not found:
             self._off(
                 f"nothing tells whose model '{text}' is; write <provider>/{text}, or give an api_base if its server "
                 "speaks OpenAI's format"
@@ -190,21 +192,23 @@ class _Entry:
     def _with_key(self, provider: str, model: str, api_base: str | None) -> _Upstream | None:
         """The entry's own key; else the environment's, which goes to the provider's own address only (a self-hosted
         one's is wherever the entry says)."""
-        given = self.params.text("api_key")
+        given, credential = self.params.text("api_key"), self.params.text("litellm_credential_name") or ""
+        if given is not None and credential:
+            self.params.complain("litellm_credential_name", "stands beside an api_key: give one of the two.")
         known = PROVIDERS.get(provider)
         self_hosted = known is not None and known.self_hosted
         if known and self_hosted and not known.api_base and not api_base and provider != "demo":
             self.params.complain("api_base", f"is missing: where does '{provider}' listen?")
             return None
         variable = known.key_variable if known else f"{provider.upper()}_API_KEY"
-        if given is None and (api_base is None or self_hosted) and variable is not None:
+        if given is None and not credential and (api_base is None or self_hosted) and variable is not None:
             given = self.context.variables.get(variable)
             if given is None and known and not self_hosted:
                 self._off(f"it has no api_key, and {variable} is not set")
                 return None
         if given is not None and not given.isprintable():  # it goes into a header
             self.params.complain("api_key", "holds a line break or another character that no key has.")
-        return _Upstream(provider, model, api_base, Secret(given) if given else None)
+        return _Upstream(provider, model, api_base, Secret(given) if given else None, credential)
 
     def _api_base(self) -> str | None:
         api_base = self.params.text("api_base")
@@ -227,7 +231,6 @@ class _Entry:
         for key in ignored:
             self.context.warnings.append(f"{self.params.place(key)} is ignored: {IGNORED_PARAMS[key]}.")
         passed = {key: _as_json(self.params.content[key]) for key in others if key not in IGNORED_PARAMS}
-        passed.pop("litellm_credential_name", None)
         known = PROVIDERS.get(provider)
         if passed and lane != "litellm" and known and known.direct:
             self.context.warnings.append(

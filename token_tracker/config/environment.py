@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dotenv.parser import parse_stream
 
+from token_tracker.config.encryption import HOW_TO_MAKE_ONE, is_key
 from token_tracker.config.mail import read_mail
 from token_tracker.config.problems import nearest
 from token_tracker.config.values import Address, Secret, Settings, SingleSignOn, Tls
@@ -35,6 +36,7 @@ DEFAULTS: Mapping[str, str] = {
     PREFIX + "DASHBOARD_PORT": "8050",
     **{f"{PREFIX}{of}TLS_{part}": "" for of in ("", "PROXY_", "API_", "DASHBOARD_") for part in ("CERT", "KEY")},
     PREFIX + "SECRET_KEY": "",
+    PREFIX + "ENCRYPTION_KEY": "",
     PREFIX + "ADMIN_PASSWORD": "",
     PREFIX + "MAX_BODY_SIZE": "33554432",
     PREFIX + "JOURNAL_SYNC_MS": "100",
@@ -108,6 +110,17 @@ class _Reader:
     def secret(self, name: str) -> Secret | None:
         value = self.text(name)
         return Secret(value) if value else None
+
+    def encryption_keys(self) -> tuple[Secret, ...]:
+        """All that stand in the setting, wrong ones reported by their place, never by their text."""
+        name = PREFIX + "ENCRYPTION_KEY"
+        keys = [key.strip() for key in self.text(name).split(",")] if self.text(name) else []
+        for place, key in enumerate(keys, start=1):
+            if not is_key(key):
+                self.problems.append(
+                    f"{name} holds no key of 32 bytes in URL-safe base64 at place {place}: {HOW_TO_MAKE_ONE}."
+                )
+        return tuple(Secret(key) for key in keys)
 
     def url(self, name: str) -> str:
         text = self.text(name).strip().rstrip("/")
@@ -190,6 +203,7 @@ def read_settings(variables: Mapping[str, str], cwd: Path, problems: list[str]) 
         log_format=read.one_of(PREFIX + "LOG_FORMAT", ("text", "json")),
         log_calls=read.one_of(PREFIX + "LOG_CALLS", ("true", "false")) == "true",
         redis_url=read.secret(REDIS_URL),
+        encryption_keys=read.encryption_keys(),
         proxy_workers=read.whole(PREFIX + "PROXY_WORKERS", 1, WORKERS_MOST),
     )
     _check(settings, problems)

@@ -34,6 +34,8 @@ def load(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> C
         pricing=file.pricing,
         rate_limits=file.rate_limits,
         budgets=file.budgets,
+        reports=file.reports,
+        alerts=file.alerts,
         warnings=tuple(file.warnings),
         off=tuple(file.off),
     )

@@ -14,8 +14,9 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def is_address(text: str) -> bool:
-    """A plain ASCII address, without a name and without what could begin another header or recipient."""
-    return len(text) <= 320 and text.isascii() and text.isprintable() and bool(_ADDRESS.fullmatch(text))
+    """A plain ASCII address, without a name and without what could begin another header, recipient or encoded word."""
+    is_plain = len(text) <= 320 and text.isascii() and text.isprintable() and "=?" not in text
+    return is_plain and bool(_ADDRESS.fullmatch(text))
 
 
 def read_mail(text: Callable[[str], str], port: Callable[[], int], problems: list[str]) -> Mail:

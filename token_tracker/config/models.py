@@ -13,6 +13,7 @@ from token_tracker.config.upstream import SAME_AS, Known
 from token_tracker.config.values import Deployment, ModelTable, Secret
 from token_tracker.domain.providers import PROVIDERS
 
+_ENVIRONMENT = "environment"
 _OFFERED_MODES = frozenset({"chat", "embedding", "responses", "audio_speech", "image_generation"})
 # The price file also lists sizes and qualities of images, bases of fine-tunes, and tools: prices, not models.
 _NO_MODEL = re.compile(r"(ft:|(low|medium|high|hd|standard|auto)/|[\d.]+-x-|container$)")
@@ -48,10 +49,12 @@ def _offers(context: Context, named: set[str], wildcards: dict[str, list[Deploym
         if PROVIDERS[provider].self_hosted:
             continue  # an address is needed as well, and only an entry can name it
         if f"{provider}/*" not in named:
-            wildcards.setdefault(f"{provider}/", []).append(Deployment(f"{provider}/*", provider, "*", None, key))
+            wildcards.setdefault(f"{provider}/", []).append(
+                Deployment(f"{provider}/*", provider, "*", None, key, source=_ENVIRONMENT)
+            )
         for name in _bare_names(provider, context.known):
             if name not in named:
-                offers.setdefault(name, Deployment(name, provider, name, None, key))
+                offers.setdefault(name, Deployment(name, provider, name, None, key, source=_ENVIRONMENT))
     return offers
 
 

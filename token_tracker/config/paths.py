@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from token_tracker.config.encryption import is_key, make_key
 from token_tracker.config.problems import ConfigurationError
 from token_tracker.config.values import Settings
 
@@ -87,6 +88,20 @@ def webhook_secret(settings: Settings) -> bytes:
     if settings.webhook_secret is not None:
         return settings.webhook_secret.value.encode()
     return _kept(settings, "webhook_secret", lambda: secrets.token_hex(32)).encode()
+
+
+def encryption_keys(settings: Settings) -> tuple[str, ...]:
+    """What providers' keys are encrypted under: the setting, else one made once and kept in the data directory, beside
+    the SQLite file whose lifetime it shares. Empty with any other database: processes need not share a directory.
+    Raises ConfigurationError."""
+    if settings.encryption_keys:
+        return tuple(key.value for key in settings.encryption_keys)
+    if not settings.database_url.value.startswith("sqlite"):
+        return ()
+    key = _kept(settings, "encryption_key", make_key)
+    if not is_key(key):
+        raise ConfigurationError([f"{settings.data_dir / 'encryption_key'} holds no key; restore it from a backup."])
+    return (key,)
 
 
 def node_id(settings: Settings) -> str:

@@ -7,16 +7,27 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 
+from token_tracker.config.alerts import read_alerts
 from token_tracker.config.entries import Context
 from token_tracker.config.expansion import expand, malformed, references
 from token_tracker.config.litellm_sections import name_ignored
 from token_tracker.config.models import read_models
 from token_tracker.config.rates import read_pricing
+from token_tracker.config.reports import read_reports
 from token_tracker.config.routing import read_routing
 from token_tracker.config.rules import read_budget, read_rate_limits
 from token_tracker.config.section import Section
 from token_tracker.config.upstream import Known
-from token_tracker.config.values import BudgetEntry, GatewayOptions, ModelTable, PricingEntry, RateLimitEntry, Routing
+from token_tracker.config.values import (
+    AlertSettings,
+    BudgetEntry,
+    GatewayOptions,
+    ModelTable,
+    PricingEntry,
+    RateLimitEntry,
+    ReportEntry,
+    Routing,
+)
 from token_tracker.config.yaml_text import YamlError, load_yaml
 
 SECTIONS = (
@@ -28,9 +39,10 @@ SECTIONS = (
     "budget",
     "pricing",
     "gateway",
+    "reports",
+    "alerts",
 )
 _NOT_YET = {
-    "alerts": "is not known yet: a budget's own alerts go under budget.alerts.",
     "agents": "is not known yet: a client names its agent with the header x-tt-agent.",
 }
 
@@ -45,6 +57,8 @@ class ProxyFile:
     pricing: tuple[PricingEntry, ...] = ()
     rate_limits: tuple[RateLimitEntry, ...] = ()
     budgets: tuple[BudgetEntry, ...] = ()
+    reports: tuple[ReportEntry, ...] = ()
+    alerts: AlertSettings = field(default_factory=AlertSettings)
     warnings: list[str] = field(default_factory=list)
     off: list[tuple[str, str]] = field(default_factory=list)
 
@@ -92,6 +106,8 @@ def _read(content: object, variables: Mapping[str, str], problems: list[str]) ->
     result.pricing = _pricing(top.section("pricing"), context.known)
     result.rate_limits = read_rate_limits(top.sections("rate_limits"))
     result.budgets = read_budget(top.section("budget"))
+    result.reports = read_reports(top.sections("reports"))
+    result.alerts = read_alerts(top.section("alerts"))
     top.finish(_NOT_YET)
     name_ignored(litellm, result.warnings)
     if not (models.exact or models.wildcards or models.env_offers):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from token_tracker.config.recipients import CHANNELS, address_problem
 from token_tracker.config.section import Section
 from token_tracker.config.values import AlertEntry, BudgetEntry, RateLimitEntry
 from token_tracker.domain.money import to_nano_usd
@@ -13,7 +15,6 @@ SCOPES = ("global", "team", "user", "key", "provider", "agent", "tag", "session"
 UNITS = ("requests", "tokens", "concurrent")
 PERIODS = ("second", "minute", "hour", "day")
 ENFORCEMENTS = ("hard", "soft", "alert")
-_RECIPIENTS = ("email", "slack_webhook", "webhook")
 _MOST_USD = Decimal(9_000_000_000)  # what 64 bits hold in nano-dollars
 
 
@@ -65,16 +66,23 @@ def read_budget(section: Section) -> tuple[BudgetEntry, ...]:
     """`total` and `daily` are two global budgets with the same enforcement and alerts."""
     limits = {period: _amount(section, period) for period in ("total", "daily")}
     enforcement = section.choice("enforcement", ENFORCEMENTS, "hard") or "hard"
-    timezone = _timezone(section)
+    timezone = read_timezone(section)
     alerts = tuple(alert for entry in section.sections("alerts") if (alert := _alert(entry)))
     section.finish()
     if section.content and not any(period in section.content for period in limits):
         section.problems.append(f"{section.where} names no amount: give 'total', 'daily' or both.")
+    for period, amount in limits.items():
+        if enforcement == "hard" and amount is not None and _is_beyond(alerts, to_nano_usd(amount)):
+            section.complain("alerts", f"hold a 'threshold_usd' above '{period}', which is never passed.")
     return tuple(
         BudgetEntry(period, to_nano_usd(amount), enforcement, timezone, alerts)
         for period, amount in limits.items()
         if amount is not None
     )
+
+
+def _is_beyond(alerts: Sequence[AlertEntry], limit_nano_usd: int) -> bool:
+    return any((alert.threshold_nano_usd or 0) > limit_nano_usd for alert in alerts)
 
 
 def _amount(section: Section, key: str) -> Decimal | None:
@@ -85,7 +93,8 @@ def _amount(section: Section, key: str) -> Decimal | None:
     return amount
 
 
-def _timezone(section: Section) -> str:
+def read_timezone(section: Section) -> str:
+    """UTC where none is named."""
     name = section.text("timezone") or "UTC"
     try:
         return ZoneInfo(name).key
@@ -95,17 +104,17 @@ def _timezone(section: Section) -> str:
 
 
 def _alert(entry: Section) -> AlertEntry | None:
-    threshold = entry.number("threshold", above=0)
-    recipients = {name: entry.text(name) for name in _RECIPIENTS}
+    threshold, usd = entry.number("threshold", above=0), entry.number("threshold_usd", above=0)
+    recipients = {name: entry.text(name) for name in CHANNELS}
     entry.finish()
-    if "threshold" not in entry.content:
-        entry.complain("threshold", "is missing: a percentage of the budget.")
+    if sum(name in entry.content for name in ("threshold", "threshold_usd")) != 1:
+        entry.complain("threshold", "is missing: a percentage of the budget; or else 'threshold_usd', an amount.")
     if sum(value is not None for value in recipients.values()) != 1:
-        entry.problems.append(f"{entry.where} must name exactly one of {', '.join(_RECIPIENTS)}.")
+        entry.problems.append(f"{entry.where} must name exactly one of {', '.join(CHANNELS)}.")
         return None
-    if (email := recipients["email"]) is not None and "@" not in email.strip("@"):
-        entry.complain("email", "is no e-mail address.")
-    for name in ("slack_webhook", "webhook"):
-        if (url := recipients[name]) is not None and not url.startswith(("https://", "http://")):
-            entry.complain(name, "must be a URL that begins with https:// or http://.")
-    return AlertEntry(threshold, **recipients) if threshold is not None else None
+    for name, address in recipients.items():
+        if address is not None and (problem := address_problem(name, address)):
+            entry.complain(name, f"{problem}.")
+    if threshold is None and usd is None:
+        return None
+    return AlertEntry(threshold, **recipients, threshold_nano_usd=None if usd is None else to_nano_usd(usd))

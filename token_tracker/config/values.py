@@ -112,6 +112,7 @@ class Settings:
     metrics: Address | None = None  # where /metrics answers without a key
     redis_url: Secret | None = None  # where several gateway workers count together; None: in the worker's memory
     proxy_workers: int = 1
+    encryption_keys: tuple[Secret, ...] = ()  # the first encrypts, all decrypt; see `paths.encryption_keys`
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,8 @@ class Deployment:
     `model` is the provider's own name, without the provider prefix; for a wildcard (`name` 'openai/*' or the bare
     names of an environment key) see `ModelTable`. `rates` are prices of the entry itself, in LiteLLM's field names
     (USD per unit); None where the entry names none. `price_names` are the names to look up in `pricing` and the price
-    file, in order of precedence.
+    file, in order of precedence. `credential`: of `/api/provider-credentials`, '' for none; gateways fill in `api_key`
+    from it. `source`: 'config', or 'environment' for what a provider's key in the environment offers.
     """
 
     name: str
@@ -161,6 +163,8 @@ class Deployment:
     max_input_tokens: int | None = None  # of the model; None: as the price file says
     max_output_tokens: int | None = None
     litellm_params: Mapping[str, object] = field(default_factory=dict)  # other parameters, for the translated lane only
+    credential: str = ""
+    source: str = "config"
 
     @property
     def price_names(self) -> tuple[str, ...]:
@@ -193,10 +197,14 @@ class RateLimitEntry:
 
 @dataclass(frozen=True, slots=True)
 class AlertEntry:
-    threshold_percent: Decimal
+    """A threshold, in percent or in money, and whom to tell."""
+
+    threshold_percent: Decimal | None
     email: str | None = None
     slack_webhook: str | None = None
     webhook: str | None = None
+    apprise: str | None = field(default=None, repr=False)  # a URL as the library Apprise reads it
+    threshold_nano_usd: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +216,53 @@ class BudgetEntry:
     enforcement: str = "hard"
     timezone: str = "UTC"
     alerts: tuple[AlertEntry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReportEntry:
+    """One line of `reports:`, in the shape of `POST /api/reports`. `team` '' for everybody's spend."""
+
+    name: str
+    period: str  # daily | weekly | monthly
+    timezone: str
+    hour: int
+    team: str
+    recipients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRuleEntry:
+    """A rule as `domain/alert_fields.py` completes it."""
+
+    name: str
+    kind: str
+    subject: str
+    thresholds: list[str]
+    options: Mapping[str, int | str]
+    severity: str
+    cooldown_s: int
+    quiet_hours: Mapping[str, str] | None
+    channels: list[str]
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelEntry:
+    """`type`: a channel of `config/recipients.py`."""
+
+    name: str
+    type: str
+    recipient: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertSettings:
+    """`alerts:` of proxy.yaml. The digest goes out at `digest_at` ('08:00') by the clocks of `timezone`."""
+
+    rules: tuple[AlertRuleEntry, ...] = ()
+    channels: tuple[ChannelEntry, ...] = ()
+    digest_at: str = "08:00"
+    timezone: str = "UTC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +306,8 @@ class Configuration:
     pricing: tuple[PricingEntry, ...] = ()
     rate_limits: tuple[RateLimitEntry, ...] = ()
     budgets: tuple[BudgetEntry, ...] = ()
+    reports: tuple[ReportEntry, ...] = ()
+    alerts: AlertSettings = AlertSettings()
     warnings: tuple[str, ...] = ()
     off: tuple[tuple[str, str], ...] = ()
 

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from token_tracker.database import deadlines
 from token_tracker.database.address import DatabaseUrlError, create_private, parse_url
 from token_tracker.database.models import (
     ApiKey,
@@ -22,6 +23,7 @@ from token_tracker.database.models import (
     ConfigVersion,
     Freeze,
     PriceRow,
+    ProviderCredential,
     RateLimit,
     Team,
     UnprovenRelease,
@@ -31,12 +33,26 @@ from token_tracker.database.models import (
 __all__ = ["DatabaseUrlError", "make_engine", "reading", "transaction"]
 
 # Tables that gateways live from.
-PUBLISHED = (ApiKey, User, Team, PriceRow, RateLimit, Budget, BudgetTopUp, Freeze, UnprovenRelease)
+PUBLISHED = (
+    ApiKey,
+    User,
+    Team,
+    ProviderCredential,
+    PriceRow,
+    RateLimit,
+    Budget,
+    BudgetTopUp,
+    Freeze,
+    UnprovenRelease,
+)
 _CHANGED = "published table changed"
 _FILE = "SQLite file"
 _WRITE = {"sqlite_begin": "IMMEDIATE"}
 # A reader sees one state of the database from its first statement to its last, as on SQLite in WAL mode.
-_READ = {"postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}}
+_READ: dict[str, dict[str, Any]] = {
+    "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True, "is_reading": True},
+    "sqlite": {"is_reading": True},
+}
 _CONNECT_TIMEOUT_S = 3
 # Values of a statement may be hashes or names: an error's text goes to logs without them.
 _COMMON: dict[str, Any] = {"pool_timeout": 10, "hide_parameters": True}
@@ -54,6 +70,7 @@ def make_engine(url: str, *, lock_wait_ms: int = 5_000, statement_timeout_ms: in
     if parsed.drivername == "sqlite":
         engine = create_engine(parsed, connect_args={"timeout": lock_wait_ms / 1000}, **_COMMON)
         _prepare_sqlite(engine, Path(parsed.database or ""), lock_wait_ms)
+        deadlines.watch(engine)
         return engine
     options = {
         "lock_timeout": lock_wait_ms,
@@ -72,7 +89,9 @@ def make_engine(url: str, *, lock_wait_ms: int = 5_000, statement_timeout_ms: in
         "tcp_user_timeout": 10_000,
     }
     arguments = {name: value for name, value in arguments.items() if name not in parsed.query}
-    return create_engine(parsed, connect_args=arguments, pool_pre_ping=True, **_COMMON)
+    engine = create_engine(parsed, connect_args=arguments, pool_pre_ping=True, **_COMMON)
+    deadlines.watch(engine)
+    return engine
 
 
 def _prepare_sqlite(engine: Engine, path: Path, lock_wait_ms: int) -> None:
@@ -164,6 +183,6 @@ def transaction(engine: Engine) -> Iterator[Session]:
 @contextmanager
 def reading(engine: Engine) -> Iterator[Session]:
     """A session that sees one state of the database throughout, and never writes; what it leaves is rolled back."""
-    options = _READ.get(engine.dialect.name, {})
+    options = _READ[engine.dialect.name]
     with Session(engine.execution_options(**options), autoflush=False, expire_on_commit=False) as session:
         yield session

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -14,6 +14,7 @@ from token_tracker.domain.access import EVERYTHING, Role, Scope
 from token_tracker.domain.problems import Conflict, Invalid, NotFound
 from token_tracker.services import checks, passwords
 from token_tracker.services.pages import DEFAULT_LIMIT, Page, newest_first
+from token_tracker.services.usage import format_time
 
 
 class UserChanges(TypedDict, total=False):
@@ -23,6 +24,23 @@ class UserChanges(TypedDict, total=False):
     team: str | None
     disabled: bool
     password: str
+
+
+def public(user: User) -> dict[str, Any]:
+    """What may be shown of an account: JSON."""
+    return {
+        "id": user.id,
+        "username": user.id,
+        "role": user.role,
+        "team": user.team_id,
+        "created_at": format_time(user.created_at),
+        "disabled_at": None if user.disabled_at is None else format_time(user.disabled_at),
+    }
+
+
+def public_team(team: Team) -> dict[str, Any]:
+    """What may be shown of a team: JSON."""
+    return {"id": team.id, "name": team.name, "created_at": format_time(team.created_at)}
 
 
 def create_user(

@@ -25,12 +25,13 @@ _LEAST_MEASURED_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A budget, or one member of a budget for each, at one moment. `spent`, `limit`: nano-dollars or tokens."""
+    """A budget, or one member of a budget for each, at one moment. Amounts are nano-dollars or tokens."""
 
     budget: Budget
     member: str
     measure: str
     spent: int
+    unproven: int
     limit: int
     window: Window
     at: datetime
@@ -83,13 +84,13 @@ def _ends_at(standing: Standing) -> str | None:
 def _top(session: Session, standing: Standing, column: str) -> list[list[str]]:
     """[name, USD] of who spent most in the window; empty where the hourly sums cannot tell what the budget counts."""
     budget, column_ = standing.budget, _HOURLY[column]
-    if budget.model or (budget.scope_type != "global" and budget.scope_type not in _SCOPES):
+    if not can_be_summed(budget):
         return []
     spent = func.sum(_HOURLY.cost_nano_usd)
     first = datetime.fromtimestamp(standing.window.start_s // HOUR_S * HOUR_S, UTC)
     statement = select(column_, spent).where(_HOURLY.hour >= first, _HOURLY.hour <= standing.at)
     found = session.execute(
-        statement.where(*_scope(standing))
+        statement.where(*of_scope(standing))
         .group_by(column_)
         .having(spent > 0)
         .order_by(spent.desc(), column_)
@@ -98,7 +99,13 @@ def _top(session: Session, standing: Standing, column: str) -> list[list[str]]:
     return [[name or "(none)", format_usd(int(amount))] for name, amount in found]
 
 
-def _scope(standing: Standing) -> list[ColumnElement[bool]]:
+def can_be_summed(budget: Budget) -> bool:
+    """Whether the hourly sums tell apart what the budget counts."""
+    return not budget.model and (budget.scope_type == "global" or budget.scope_type in _SCOPES)
+
+
+def of_scope(standing: Standing) -> list[ColumnElement[bool]]:
+    """Conditions on the hourly sums, of a budget that they can tell of."""
     budget = standing.budget
     if budget.scope_type == "global":
         return []
@@ -108,3 +115,8 @@ def _scope(standing: Standing) -> list[ColumnElement[bool]]:
 
 def _time(at_s: int) -> str:
     return format_time(datetime.fromtimestamp(at_s, UTC))
+
+
+def iso(at_s: int) -> str:
+    """RFC 3339; 'never' for the end of `total`."""
+    return "never" if at_s >= NEVER_S else _time(at_s)

@@ -26,6 +26,9 @@ class Actor:
     request_id: str = ""
 
 
+CONFIGURATION = Actor("config")
+
+
 def record(
     session: Session,
     actor: Actor,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypedDict
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from token_tracker.database.models import Budget
+from token_tracker.config import recipients
+from token_tracker.config.recipients import CHANNELS, address_problem
+from token_tracker.database.models import Budget, BudgetAlert
 from token_tracker.domain.money import format_usd, to_nano_usd
 from token_tracker.domain.windows import PERIODS
 from token_tracker.services import checks
@@ -23,16 +27,17 @@ _CHOICES = {
     "on_store_error": ("deny", "allow"),
 }
 _NAMES = {"action": "on_exceeded.action", "downgrade_at": "on_exceeded.downgrade_at"}  # as the contract has them
-RECIPIENTS = ("email", "slack_webhook", "webhook")
 
 
 class AlertFields(TypedDict, total=False):
-    """`threshold`: percent of the budget. Exactly one recipient."""
+    """`threshold`: percent of the budget; or `threshold_usd`: an amount. Exactly one recipient."""
 
-    threshold: Decimal | int | float | str
+    threshold: Decimal | int | float | str | None
+    threshold_usd: Decimal | int | float | str | None
     email: str | None
     slack_webhook: str | None
     webhook: str | None
+    apprise: str | None
 
 
 class BudgetFields(TypedDict, total=False):
@@ -123,9 +128,24 @@ def usd(field: str, value: object, *, least: Decimal = Decimal(0)) -> tuple[int,
 def alerts(entries: Iterable[AlertFields]) -> list[dict[str, Any]]:
     """As columns of `budget_alerts`; of entries that `read` found right."""
     return [
-        {"threshold_percent": _decimal(entry.get("threshold")), **{name: entry.get(name) for name in RECIPIENTS}}
+        {
+            "threshold_percent": _decimal(entry.get("threshold")),
+            "threshold_nano_usd": None if entry.get("threshold_usd") is None else usd("", entry["threshold_usd"])[0],
+            **{name: entry.get(name) for name in CHANNELS},
+        }
         for entry in entries
     ]
+
+
+def unreachable(columns: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> checks.Problems:
+    """Thresholds in money that the budget can never come to."""
+    limit = columns["limit_nano_usd"]
+    amounts = [entry["threshold_nano_usd"] for entry in entries if entry["threshold_nano_usd"] is not None]
+    if amounts and limit is None:
+        return [("alerts", "hold a 'threshold_usd', but the budget has no 'limit_usd': use 'threshold', in percent")]
+    if amounts and columns["enforcement"] == "hard" and max(amounts) > limit:
+        return [("alerts", "hold a 'threshold_usd' above 'limit_usd', which a hard budget never passes: lower it")]
+    return []
 
 
 def time_zone(value: object) -> tuple[str, checks.Problems]:
@@ -151,11 +171,18 @@ def public(budget: Budget) -> dict[str, Any]:
         "timezone": budget.timezone,
         "starts_at": budget.starts_at.astimezone(UTC).isoformat(),
         "limit_usd": None if limit is None else format_usd(limit),
-        "alerts": sorted(
-            f"{alert.threshold_percent.normalize():f} {alert.email or alert.slack_webhook or alert.webhook}"
-            for alert in budget.alerts
-        ),
+        "alerts": sorted(f"{_threshold_text(alert)} {_whom(alert)}" for alert in budget.alerts),
     }
+
+
+def _whom(alert: BudgetAlert) -> str:
+    """An address of a person, else the service with a digest to tell one from another: who knows all of a URL may use
+    it."""
+    if alert.email:
+        return alert.email
+    url = alert.apprise or alert.slack_webhook or alert.webhook or ""
+    place = recipients.shown(url) if alert.apprise else f"{urlsplit(url).scheme}://{urlsplit(url).hostname}/…"
+    return place + hashlib.sha256(url.encode()).hexdigest()[:8]
 
 
 def starts_at(value: object, period_name: object) -> checks.Problems:
@@ -190,12 +217,11 @@ def _alert_problems(entries: object) -> checks.Problems:
     seen = set()
     for index, entry in enumerate(entries):
         field = f"alerts[{index}]"
-        threshold = _decimal(entry.get("threshold"))
-        if threshold is None or not 0 < threshold <= 1_000 or threshold * 1_000 % 1:
-            problems.append((f"{field}.threshold", "must be a percentage above 0, at most 1000, with at most 3 places"))
-        named = {name: entry.get(name) for name in RECIPIENTS if entry.get(name) is not None}
+        threshold = (_decimal(entry.get("threshold")), _decimal(entry.get("threshold_usd")))
+        problems += _threshold_problems(field, entry)
+        named = {name: entry.get(name) for name in CHANNELS if entry.get(name) is not None}
         if len(named) != 1:
-            problems.append((field, f"must name exactly one of {', '.join(RECIPIENTS)}"))
+            problems.append((field, f"must name exactly one of {', '.join(CHANNELS)}"))
             continue
         ((name, recipient),) = named.items()
         problems += _recipient_problems(f"{field}.{name}", name, recipient)
@@ -205,13 +231,27 @@ def _alert_problems(entries: object) -> checks.Problems:
     return problems
 
 
+def _threshold_problems(field: str, entry: Mapping[str, Any]) -> checks.Problems:
+    if entry.get("threshold_usd") is not None:
+        if entry.get("threshold") is not None:
+            return [(field, "must hold either 'threshold', in percent, or 'threshold_usd'")]
+        return usd(f"{field}.threshold_usd", entry["threshold_usd"], least=Decimal("0.000000001"))[1]
+    threshold = _decimal(entry.get("threshold"))
+    if threshold is None or not 0 < threshold <= 1_000 or threshold * 1_000 % 1:
+        return [(f"{field}.threshold", "must be a percentage above 0, at most 1000, with at most 3 places")]
+    return []
+
+
+def _threshold_text(alert: BudgetAlert) -> str:
+    if alert.threshold_percent is not None:
+        return f"{alert.threshold_percent.normalize():f}"
+    return f"{format_usd(alert.threshold_nano_usd or 0)} USD"
+
+
 def _recipient_problems(field: str, name: str, recipient: object) -> checks.Problems:
-    if name == "email":
-        problems = checks.text(field, recipient, at_most=320)
-        return problems or ([] if "@" in str(recipient).strip("@") else [(field, "must be an e-mail address")])
-    problems = checks.text(field, recipient, at_most=2000)
-    is_address = str(recipient).startswith(("https://", "http://"))
-    return problems or ([] if is_address else [(field, "must be a URL that begins with https:// or http://")])
+    problems = checks.text(field, recipient, at_most=320 if name == "email" else 2000)
+    wrong = address_problem(name, str(recipient))
+    return problems or ([(field, wrong)] if wrong else [])
 
 
 def _decimal(value: object) -> Decimal | None:

@@ -52,8 +52,8 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class LiveHold:
-    """A call in flight that holds something. `state`: 'in_flight', 'awaiting_usage', or 'stale' where its node has said
-    nothing for 15 s and the call may have ended."""
+    """A call in flight that holds something. `state`: 'in_flight', 'awaiting_usage', or 'unproven' where its node has
+    said nothing for 15 s: nobody knows what it came to until that node's journal is booked."""
 
     call_id: str
     nano_usd: int
@@ -134,7 +134,7 @@ class _Look:
 
     def member_names(self, after: str, limit: int) -> list[str]:
         """Of the window, in order."""
-        names = {name for held in self._held.values() for name in held if name > after}
+        names = {name for both in self._held.values() for held in both for name in held if name > after}
         for measure in measures_of(self.rule):
             counted = (
                 select(_STATES.member)
@@ -185,7 +185,8 @@ class _Look:
 
     def _measure(self, measure: str, member: str, amounts: tuple[int, int, int]) -> Measure:
         spent, unproven, lately = amounts
-        held = self._held[measure].get(member, 0)
+        held, left_by_silent = (found.get(member, 0) for found in self._held[measure])
+        unproven += left_by_silent
         limit = limit_at(self.rule, measure, microseconds(self._at), self._window.start_s * 1_000_000) or 0
         over, burnt = self._burnt(spent, lately)
         left = limit - spent - unproven - held
@@ -227,21 +228,21 @@ class _Look:
 
     def _holds_by_member(self) -> dict[str, list[LiveHold]]:
         found: defaultdict[str, list[LiveHold]] = defaultdict(list)
-        for content, is_stale in self._nodes:
+        for content, is_silent in self._nodes:
             for hold in content.holds:
                 for member in _members_of(self.rule, self._window, hold):
-                    found[member].append(self._live(hold, member, is_stale))
+                    found[member].append(self._live(hold, member, is_silent))
         for holds in found.values():
             holds.sort(key=lambda hold: -hold.age_s)
         return found
 
-    def _live(self, hold: Hold, member: str, is_stale: bool) -> LiveHold:
+    def _live(self, hold: Hold, member: str, is_silent: bool) -> LiveHold:
         return LiveHold(
             call_id=hold.call_id,
             nano_usd=hold.held_nano_usd,
             tokens=hold.held_tokens,
             age_s=round(max(0.0, (microseconds(self._at) - hold.since_us) / 1_000_000), 3),
-            state="stale" if is_stale else hold.state,
+            state="unproven" if is_silent else hold.state,
             member=member,
         )
 

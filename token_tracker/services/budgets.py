@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from token_tracker.database.models import Budget, BudgetAlert, BudgetTopUp
+from token_tracker.database.models.rules import ALERT_COLUMNS
 from token_tracker.domain.access import EVERYTHING, Scope
 from token_tracker.domain.money import format_usd
 from token_tracker.domain.problems import Invalid, KeptInFile, NotFound, Unchangeable
@@ -77,7 +78,8 @@ def save(
     if "name" not in fields:
         problems.append(("name", "is required"))
     columns = budget_fields.DEFAULTS | columns
-    problems += budget_fields.together(columns, scope.model)
+    entries = budget_fields.alerts(fields.get("alerts", ()))
+    problems += budget_fields.together(columns, scope.model) + budget_fields.unreachable(columns, entries)
     if problems:
         raise Invalid(problems)
     budget = Budget(
@@ -130,7 +132,9 @@ def update(session: Session, *, budget_id: str, actor: Actor, at: datetime, **ch
     columns, problems = budget_fields.read(fields)
     if not problems:
         now = {name: getattr(budget, name) for name in budget_fields.COLUMNS}
+        entries = budget_fields.alerts(changes["alerts"]) if "alerts" in changes else _present_alerts(budget)
         problems = budget_fields.together(now | columns, budget.model)
+        problems += budget_fields.unreachable(now | columns, entries)
     if problems:
         raise Invalid(problems)
     before, measures = budget_fields.public(budget), measures_of(rule_of(budget, ()))
@@ -228,12 +232,15 @@ def _check_kept(session: Session, budget: Budget, changes: BudgetChanges) -> Non
         raise Unchangeable([(name, "cannot be changed: make another budget") for name in different])
 
 
+def _present_alerts(budget: Budget) -> list[dict[str, Any]]:
+    """As columns."""
+    return [dict(zip(ALERT_COLUMNS, alert.said, strict=True)) for alert in budget.alerts]
+
+
 def _set_alerts(budget: Budget, entries: Sequence[AlertFields]) -> None:
     """Those that stay keep their rows, so that nobody is told twice."""
-    wanted = {tuple(alert.values()): alert for alert in budget_fields.alerts(entries)}
-    present = {
-        (alert.threshold_percent, alert.email, alert.slack_webhook, alert.webhook): alert for alert in budget.alerts
-    }
+    wanted = {tuple(alert[name] for name in ALERT_COLUMNS): alert for alert in budget_fields.alerts(entries)}
+    present = {alert.said: alert for alert in budget.alerts}
     for key in present.keys() - wanted.keys():
         budget.alerts.remove(present[key])
     for key in sorted(wanted.keys() - present.keys(), key=str):

@@ -6,7 +6,8 @@ import re
 from datetime import datetime
 
 Problems = list[tuple[str, str]]
-_IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
+IDENTITY = "^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$"
+_IDENTITY = re.compile(IDENTITY)
 
 
 def text(field: str, value: object, *, at_most: int, may_be_empty: bool = False) -> Problems:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from token_tracker.config.values import BudgetEntry, RateLimitEntry
 from token_tracker.database.models import Budget, BudgetAlert, RateLimit
-from token_tracker.services import counters
+from token_tracker.database.models.rules import ALERT_COLUMNS
+from token_tracker.services import audit, budget_fields, counters, rate_limit_fields
 
 SOURCE = "config"
 Rule = TypeVar("Rule", RateLimit, Budget)
@@ -21,41 +22,50 @@ Entry = TypeVar("Entry", RateLimitEntry, BudgetEntry)
 Key = tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[Rule, Entry]):
+    """What is done with rules of one kind. `noun`: by which the audit log names them."""
+
+    noun: str
+    make: Callable[[Entry, datetime], Rule]
+    change: Callable[[Rule, Entry], None]
+    public: Callable[[Rule], dict[str, Any]]
+
+
 def follow_rate_limits(session: Session, entries: Sequence[RateLimitEntry], at: datetime) -> list[str]:
-    """Make the rows follow the entries; warns of entries that an API-made row, or a later entry, stands against."""
-    counts = Counter(map(_limit_key, entries))
-    twice = [
-        f"rate_limits names {' '.join(filter(None, key))} {count} times: the last entry counts."
-        for key, count in counts.items()
-        if count > 1
-    ]
+    """Make the rows follow the entries, of which no two are for the same; warns of entries that an API-made row stands
+    against."""
     wanted = {_limit_key(entry): entry for entry in entries}
-    return [*twice, *_follow(session, _limits(session), wanted, lambda entry: _new_limit(entry, at), _change_limit)]
+    return list(_follow(session, _RATE_LIMITS, _limits(session), wanted, at))
 
 
 def follow_budgets(session: Session, entries: Sequence[BudgetEntry], at: datetime) -> list[str]:
     """The same for budgets."""
     counters.lock_exclusive(session)  # a recorder that counts for one that goes would fail on it
     wanted = {_budget_key(entry): entry for entry in entries}
-    return list(_follow(session, _budgets(session), wanted, lambda entry: _new_budget(entry, at), _change_budget))
+    return list(_follow(session, _BUDGETS, _budgets(session), wanted, at))
 
 
 def _follow(
-    session: Session,
-    rows: dict[Key, Rule],
-    entries: dict[Key, Entry],
-    make: Callable[[Entry], Rule],
-    change: Callable[[Rule, Entry], None],
+    session: Session, kind: Kind[Rule, Entry], rows: dict[Key, Rule], entries: dict[Key, Entry], at: datetime
 ) -> Iterator[str]:
+    def record(verb: str, row: Rule, **states: dict[str, Any]) -> None:
+        audit.record(session, audit.CONFIGURATION, f"{kind.noun}.{verb}", row.id, at=at, **states)
+
     for key, row in rows.items():
         if row.source == SOURCE and key not in entries:
+            record("delete", row, before=kind.public(row))
             session.delete(row)
     for key, entry in entries.items():
         found = rows.get(key)
         if found is None:
-            session.add(make(entry))
+            session.add(made := kind.make(entry, at))
+            session.flush()
+            record("create", made, after=kind.public(made))
         elif found.source == SOURCE:
-            change(found, entry)
+            before = kind.public(found)
+            kind.change(found, entry)
+            record("update", found, before=before, after=kind.public(found))
         else:
             label = " ".join(filter(None, key))
             yield (
@@ -124,11 +134,13 @@ def _change_budget(row: Budget, entry: BudgetEntry) -> None:
     if row.timezone != entry.timezone:
         row.counter_built_at = None
     row.limit_nano_usd, row.enforcement, row.timezone = entry.limit_nano_usd, entry.enforcement, entry.timezone
-    wanted = {(a.threshold_percent, a.email, a.slack_webhook, a.webhook) for a in entry.alerts}
-    present = {(a.threshold_percent, a.email, a.slack_webhook, a.webhook): a for a in row.alerts}
+    wanted = {tuple(getattr(alert, name) for name in ALERT_COLUMNS) for alert in entry.alerts}
+    present = {alert.said: alert for alert in row.alerts}
     for alert in present.keys() - wanted:
         row.alerts.remove(present[alert])
-    for percent, email, slack_webhook, webhook in sorted(wanted - present.keys(), key=str):
-        row.alerts.append(
-            BudgetAlert(threshold_percent=percent, email=email, slack_webhook=slack_webhook, webhook=webhook)
-        )
+    for said in sorted(wanted - present.keys(), key=str):
+        row.alerts.append(BudgetAlert(**dict(zip(ALERT_COLUMNS, said, strict=True))))
+
+
+_RATE_LIMITS = Kind("rate_limit", _new_limit, _change_limit, rate_limit_fields.public)
+_BUDGETS = Kind("budget", _new_budget, _change_budget, budget_fields.public)

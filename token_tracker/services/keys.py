@@ -16,6 +16,7 @@ from token_tracker.domain.problems import Conflict, Invalid, NotFound
 from token_tracker.services import checks
 from token_tracker.services.accounts import find_team, find_user
 from token_tracker.services.pages import DEFAULT_LIMIT, Page, newest_first
+from token_tracker.services.usage import format_time
 
 TEXT_PREFIX = "sk-tt-"
 ALL_MODELS = "*"
@@ -39,6 +40,25 @@ class KeyFields(TypedDict, total=False):
 def hash_of(text: str) -> bytes:
     """What is stored: SHA-256 suffices for a text of 256 random bits."""
     return hashlib.sha256(text.encode()).digest()
+
+
+def public(key: ApiKey) -> dict[str, Any]:
+    """What may be shown of a key: JSON, without its text."""
+    return {
+        "id": key.id,
+        "prefix": key.prefix,
+        "name": key.name,
+        "user": key.user_id,
+        "team": key.team_id,
+        "agent": key.agent or None,
+        "models": key.models,
+        "permissions": key.permissions,
+        "predecessor": key.predecessor_id,
+        "created_at": format_time(key.created_at),
+        "created_by": key.created_by,
+        "expires_at": None if key.expires_at is None else format_time(key.expires_at),
+        "revoked_at": None if key.revoked_at is None else format_time(key.revoked_at),
+    }
 
 
 def is_live(key: ApiKey, at: datetime) -> bool:
@@ -75,6 +95,11 @@ def create(
 def get(session: Session, *, key_id: str, scope: Scope = EVERYTHING) -> ApiKey:
     """Raises NotFound, also for a key outside `scope`."""
     return _found(session, key_id, scope)
+
+
+def names(session: Session) -> dict[str, str]:
+    """The name of each key, by id."""
+    return dict(session.execute(select(ApiKey.id, ApiKey.name)).tuples().all())
 
 
 def list_keys(

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import ColumnElement, CursorResult, Table, or_, select, update
 from sqlalchemy.orm import Session
 
+from token_tracker.config.recipients import scheme_of
 from token_tracker.database.models import AlertDelivery
 from token_tracker.domain.problems import Conflict, NotFound
 from token_tracker.services import bulk, checks
@@ -23,13 +24,15 @@ MAX_ATTEMPTS = 12  # over some three hours
 FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 3600.0
 CLAIM_LASTS = timedelta(minutes=3)  # longer than any channel takes to send or to give up
 ANSWER_CHARACTERS = 1000
+PENDING, COVERED, HELD, DIGESTED = "pending", "covered", "held", "digested"
 TEST = "test"  # the event of a message that somebody asked for: tried once
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What is to be told to one recipient. `channel`: 'email', 'slack', 'webhook'; `threshold` '' for none;
-    `is_covered`: it is only noted, as a message of a higher threshold says it too."""
+    """What is to be told to one recipient. `channel`: 'email', 'slack', 'webhook', 'apprise'; `threshold` '' for none;
+    `state`: 'covered' where it is only noted, as a message of a higher threshold says it too, 'held' for the daily
+    digest."""
 
     rule: str
     event: str
@@ -39,7 +42,7 @@ class Notice:
     channel: str
     recipient: str
     facts: dict[str, Any]
-    is_covered: bool = False
+    state: str = PENDING
 
     @property
     def id(self) -> str:
@@ -71,7 +74,7 @@ def enqueue(session: Session, notices: Sequence[Notice], *, at: datetime) -> set
             "recipient": notice.recipient,
             "lane": lane_of(notice.channel, notice.recipient),
             "facts": notice.facts,
-            "state": "covered" if notice.is_covered else "pending",
+            "state": notice.state,
             "attempts": 0,
             "answer": "",
             "created_at": at,
@@ -90,8 +93,13 @@ def enqueue_test(session: Session, *, channel: str, recipient: str, by: str, at:
 
 
 def lane_of(channel: str, recipient: str) -> str:
-    """What delays only itself when it is slow: the mail server, or the host of a webhook."""
-    return "email" if channel == "email" else f"{channel}:{urlsplit(recipient).netloc.rpartition('@')[2]}"[:255]
+    """What delays only itself when it is slow: the mail server, the host of a webhook, or the account of a service. It
+    is shown, so that it holds no part of a service's URL but the first."""
+    if channel == "email":
+        return channel
+    if channel == "apprise":
+        return f"{channel}:{scheme_of(recipient)[:64]}:{hashlib.sha256(recipient.encode()).hexdigest()[:8]}"
+    return f"{channel}:{urlsplit(recipient).netloc.rpartition('@')[2]}"[:255]
 
 
 def due_lanes(session: Session, *, at: datetime) -> list[str]:

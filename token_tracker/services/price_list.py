@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
+from typing import Any, NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -16,6 +17,7 @@ from token_tracker.domain.problems import Conflict, Invalid, NotFound
 from token_tracker.domain.rates import SEARCH_FIELDS, TOKEN_FIELDS, UNIT_FIELDS, field_of
 from token_tracker.services import checks
 from token_tracker.services.pages import DEFAULT_LIMIT, MAX_LIMIT, Page
+from token_tracker.services.usage import format_time
 
 SOURCES = ("entry", "override", "pricing", "file")
 KNOWN_FIELDS = TOKEN_FIELDS | UNIT_FIELDS | set(SEARCH_FIELDS)
@@ -50,6 +52,32 @@ def list_prices(
         statement = statement.where(PriceRow.id < int(cursor))
     found = list(session.scalars(statement))
     return Page(found[:limit], str(found[limit - 1].id) if len(found) > limit else None)
+
+
+def public(row: PriceRow) -> dict[str, Any]:
+    """What may be shown of a price: JSON."""
+    plain = {name: getattr(row, name) for name in ("id", "source", "name", "version", "rates")}
+    return plain | {"valid_from": format_time(row.valid_from), "created_at": format_time(row.created_at)}
+
+
+class Held(NamedTuple):
+    """A price as it holds at a moment."""
+
+    version: str
+    rates: dict[str, str]
+
+
+def holding(session: Session, *, source: str, at: datetime) -> dict[str, Held]:
+    """By name, the price of a source that holds at `at`; a name whose price was ended is absent."""
+    found: dict[str, Held] = {}
+    rows = select(PriceRow.name, PriceRow.version, PriceRow.rates).where(PriceRow.source == source)
+    begun = rows.where(PriceRow.valid_from <= at).order_by(PriceRow.valid_from, PriceRow.id)
+    for name, version, rates in session.execute(begun):
+        if rates is None:
+            found.pop(name, None)
+        else:
+            found[name] = Held(version, rates)
+    return found
 
 
 def override(

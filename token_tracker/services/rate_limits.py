@@ -18,6 +18,7 @@ from token_tracker.services.audit import Actor
 from token_tracker.services.budgets import API
 from token_tracker.services.configured_rules import SOURCE
 from token_tracker.services.pages import DEFAULT_LIMIT, Page, newest_first
+from token_tracker.services.rate_limit_fields import public
 from token_tracker.services.rule_reach import within
 
 UNITS = ("requests", "tokens", "concurrent")
@@ -140,12 +141,6 @@ def delete(session: Session, *, limit_id: str, actor: Actor, at: datetime) -> No
     audit.record(session, actor, "rate_limit.delete", limit.id, at=at, before=public(limit))
     session.delete(limit)
     session.flush()
-
-
-def public(limit: RateLimit) -> dict[str, Any]:
-    """What the audit log says of a rate limit."""
-    names = ("scope_type", "scope_id", "model", "unit", "period", "limit", "on_store_error")
-    return {name: getattr(limit, name) for name in names}
 
 
 def _change(session: Session, limit: RateLimit, fields: dict[str, Any], actor: Actor, at: datetime) -> RateLimit:

@@ -18,7 +18,7 @@ from token_tracker.services.pages import DEFAULT_LIMIT, Page, newest_first
 TEXT_PREFIX = "svc-tt-"
 _PREFIX_CHARACTERS = 13
 # A token that makes tokens would outlive its own end; a password is a person's.
-_OF_PEOPLE = {Permission.TOKENS_READ, Permission.TOKENS_MANAGE, Permission.PASSWORD_CHANGE}
+OF_PEOPLE = {Permission.TOKENS_READ, Permission.TOKENS_MANAGE, Permission.PASSWORD_CHANGE}
 
 
 def create(
@@ -89,7 +89,7 @@ def _permission_problems(user: User, permissions: list[str]) -> checks.Problems:
         permission
         for permission in Permission
         if scope_of(Role(user.role), permission, user=user.id, team=user.team_id) is not None
-    } - _OF_PEOPLE
+    } - OF_PEOPLE
     wrong = sorted(set(permissions) - own)
     if not wrong:
         return []

@@ -1,7 +1,16 @@
 """Reading the books: rows with filters and cursor, sums by group, and export. Used by the API and the dashboard."""
 
-from token_tracker.services.usage_export import COLUMNS, TokenUsageRow, csv_lines, document, format_time, json_lines
+from token_tracker.services.usage_export import (
+    COLUMNS,
+    TokenUsageRow,
+    csv_lines,
+    document,
+    format_time,
+    json_lines,
+    text_cell,
+)
 from token_tracker.services.usage_filters import Filters
+from token_tracker.services.usage_newcomers import Newcomers
 from token_tracker.services.usage_rows import MAX_LIMIT, InvalidCursor, Page, UsageRow, every_row, page
 from token_tracker.services.usage_summary import (
     GROUPS,
@@ -12,6 +21,7 @@ from token_tracker.services.usage_summary import (
     summarize,
 )
 from token_tracker.services.usage_sums import Sums
+from token_tracker.services.usage_totals import sums_document
 
 __all__ = [
     "COLUMNS",
@@ -20,6 +30,7 @@ __all__ = [
     "MAX_LIMIT",
     "Filters",
     "InvalidCursor",
+    "Newcomers",
     "Page",
     "Summary",
     "SummaryItem",
@@ -34,4 +45,6 @@ __all__ = [
     "json_lines",
     "page",
     "summarize",
+    "sums_document",
+    "text_cell",
 ]

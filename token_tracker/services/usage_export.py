@@ -116,9 +116,12 @@ def _cell(name: str, value: Any) -> Any:
         return "true" if value else "false"
     if isinstance(value, list | dict):
         return _encode(value).decode()
-    if name in _TEXT_COLUMNS and value.startswith(_FORMULA_STARTS):
-        return "'" + value
-    return value
+    return text_cell(value) if name in _TEXT_COLUMNS else value
+
+
+def text_cell(text: str) -> str:
+    """`text` as a cell that no spreadsheet computes."""
+    return "'" + text if text.startswith(_FORMULA_STARTS) else text
 
 
 def _csv_text(lines: Iterable[Iterable[Any]]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -77,7 +78,7 @@ def fits_rollups(filters: Filters) -> bool:
 
 def ledger_conditions(filters: Filters) -> list[ColumnElement[bool]]:
     """`filters` as conditions on `token_usage`."""
-    conditions = _conditions(filters, LEDGER_COLUMNS, TokenUsage.timestamp)
+    conditions = conditions_on(filters, LEDGER_COLUMNS, TokenUsage.timestamp)
     if filters.tag is not None:
         tagged = exists().where(TokenUsageTag.usage_id == TokenUsage.id)
         conditions.append(tagged.where(TokenUsageTag.tag == filters.tag) if filters.tag else ~tagged)
@@ -86,10 +87,11 @@ def ledger_conditions(filters: Filters) -> list[ColumnElement[bool]]:
 
 def rollup_conditions(filters: Filters) -> list[ColumnElement[bool]]:
     """`filters`, of which `fits_rollups` is true, as conditions on `usage_hourly`."""
-    return _conditions(filters, ROLLUP_COLUMNS, _HOURLY.hour)
+    return conditions_on(filters, ROLLUP_COLUMNS, _HOURLY.hour)
 
 
-def _conditions(filters: Filters, columns: dict[str, Any], time: Any) -> list[ColumnElement[bool]]:
+def conditions_on(filters: Filters, columns: Mapping[str, Any], time: Any) -> list[ColumnElement[bool]]:
+    """`filters` as conditions on `columns`, which must know every field that is asked for, and on `time`."""
     conditions = [columns[name] == getattr(filters, name) for name in columns if getattr(filters, name) is not None]
     if filters.start is not None:
         conditions.append(time >= filters.start)

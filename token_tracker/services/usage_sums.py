@@ -1,29 +1,23 @@
-"""What a summary adds up, and the two queries that add it: over hourly roll-ups and over the ledger's rows."""
+"""What a summary adds up, and the two queries that add it: over roll-ups and over the ledger's rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, Dialect, Label, Select, case, func, literal, select
 
-from token_tracker.database.models import LATENCY_COLUMNS, TokenUsage, TokenUsageTag, UsageHourly
+from token_tracker.database.models import LATENCY_COLUMNS, TokenUsage, TokenUsageTag
 from token_tracker.domain.latency import BUCKETS, UPPER_BOUNDS_MS, quantile_ms
 from token_tracker.domain.usage import ERROR_REASONS, TOKEN_CLASSES, Usage
-from token_tracker.services.usage_filters import (
-    LEDGER_COLUMNS,
-    ROLLUP_COLUMNS,
-    Filters,
-    ledger_conditions,
-    rollup_conditions,
-)
+from token_tracker.services.usage_filters import LEDGER_COLUMNS, Filters, conditions_on, ledger_conditions
+from token_tracker.services.usage_levels import Level
 from token_tracker.services.usage_times import TIME_GROUPS, Span, time_label
 
 _COUNTS = ("attempts", "calls", "errors", "unpriced_calls")
 SUMMED = (*_COUNTS, *TOKEN_CLASSES, "cost_nano_usd")
 _CALLS = SUMMED.index("calls")
-_HOURLY = UsageHourly.__table__.c
 
 
 @dataclass(slots=True)
@@ -69,11 +63,14 @@ class Sums:
         self.latency_counts = [a + b for a, b in zip(self.latency_counts, other.latency_counts, strict=True)]
 
 
-def rollup_sums(dialect: Dialect, filters: Filters, groups: Sequence[str], spans: Sequence[Span]) -> Select[Any]:
+def rollup_sums(
+    dialect: Dialect, filters: Filters, groups: Sequence[str], spans: Sequence[Span], level: Level
+) -> Select[Any]:
     """Rows of group labels, the sums, and the 24 latency counters."""
-    labels = _labels(dialect, groups, spans, ROLLUP_COLUMNS, _HOURLY.hour)
-    sums = [func.sum(_HOURLY[name]) for name in (*SUMMED, *LATENCY_COLUMNS)]
-    return _grouped(select(*labels, *sums).where(*rollup_conditions(filters)), labels)
+    labels = _labels(dialect, groups, spans, level.columns, level.time)
+    sums = [func.sum(level.table.c[name]) for name in (*SUMMED, *LATENCY_COLUMNS)]
+    conditions = conditions_on(filters, level.columns, level.time)
+    return _grouped(select(*labels, *sums).where(*level.only, *conditions), labels)
 
 
 def ledger_sums(dialect: Dialect, filters: Filters, groups: Sequence[str], spans: Sequence[Span]) -> Select[Any]:
@@ -105,7 +102,7 @@ def read_ledger(row: Sequence[Any], group_count: int) -> tuple[tuple[str, ...], 
 
 
 def _labels(
-    dialect: Dialect, groups: Sequence[str], spans: Sequence[Span], columns: dict[str, Any], time: Any
+    dialect: Dialect, groups: Sequence[str], spans: Sequence[Span], columns: Mapping[str, Any], time: Any
 ) -> list[Label[Any]]:
     def label_of(group: str) -> Any:
         return time_label(dialect, time, group, spans) if group in TIME_GROUPS else columns[group]

@@ -15,12 +15,14 @@ from sqlalchemy import Engine, delete
 from token_tracker.database.models import SystemState, TokenUsage
 from token_tracker.database.session import reading, transaction
 from token_tracker.domain.access import Scope
-from token_tracker.services import usage, usage_summary
+from token_tracker.services import closed_sums, usage, usage_summary
 from token_tracker.services.booking import book
 from token_tracker.services.usage import Filters
 from token_tracker.services.usage_horizon import HORIZON
+from token_tracker.services.usage_levels import levels_of
 from token_tracker.services.usage_parts import Part, parts_of
 from token_tracker.services.usage_sums import SUMMED
+from token_tracker.services.usage_times import UTC_SPANS, spans_of
 
 Row = dict[str, Any]
 MakeRow = Callable[..., Row]
@@ -98,6 +100,13 @@ def expected_sums(rows: list[Row], groups: tuple[str, ...], zone: Any, contribut
     return found
 
 
+def close_hours(engine: Engine, at: datetime) -> None:
+    has_more = True
+    while has_more:
+        with transaction(engine) as session:
+            has_more = closed_sums.close_next(session, at=at)
+
+
 def as_found(summary: usage.Summary) -> dict[Any, Any]:
     return {item.groups: (item.sums.values, item.sums.latency_counts) for item in summary.items}
 
@@ -109,11 +118,13 @@ def rows(row: MakeRow, write: Write) -> list[Row]:
     return made
 
 
+@pytest.mark.parametrize("closed_days", [0, 7], ids=["nothing closed", "some hours and days closed"])
 def test_roll_ups_and_rows_give_the_same_sums_as_adding_by_hand_for_any_groups_zone_and_hours(
-    engine: Engine, rows: list[Row], contribution: Contribution, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, rows: list[Row], contribution: Contribution, monkeypatch: pytest.MonkeyPatch, closed_days: int
 ) -> None:
+    close_hours(engine, START + timedelta(days=closed_days, hours=9))
     chance = random.Random(1)
-    choices = [groups for n in (1, 2, 3) for groups in combinations(EVERY_ROLLUP_GROUP, n)]
+    choices = [groups for n in (1, 1, 1, 2, 2, 3) for groups in combinations(EVERY_ROLLUP_GROUP, n)]
     zones = [UTC, BERLIN, ZoneInfo("America/New_York"), ZoneInfo("Pacific/Kiritimati")]
     for groups in chance.sample(choices, 25):
         zone = chance.choice(zones)
@@ -192,6 +203,30 @@ def test_part_hours_come_from_rows_and_whole_hours_from_roll_ups() -> None:
     ]
     within = Filters(start=START + timedelta(minutes=17), end=START + timedelta(minutes=18))
     assert parts_of(within, (), hours_split_days=False, kept_from=None) == [Part(False, within.start, within.end)]
+
+
+def test_a_month_by_one_dimension_reads_days_and_the_hours_at_its_ends() -> None:
+    noon = START.replace(hour=12)
+    month = Filters(start=noon, end=noon + timedelta(days=30), scope=Scope(user="ann"))
+    closed, midnight = noon + timedelta(days=29, hours=22), START + timedelta(days=1)
+
+    def read(groups: tuple[str, ...], spans: Any = UTC_SPANS) -> list[tuple[str, str, Any, Any]]:
+        pieces = levels_of(month, groups, spans, closed)
+        return [
+            (level.table.name, ",".join(each.right.value for each in level.only), start, end)
+            for level, start, end in pieces
+        ]
+
+    days = midnight + timedelta(days=29)
+    assert read(("user", "month")) == [
+        ("usage_sums", "user_id,hour", noon, midnight),
+        ("usage_sums", "user_id,day", midnight, days),
+        ("usage_sums", "user_id,hour", days, closed),
+        ("usage_hourly", "", closed, month.end),
+    ]
+    assert [each[1] for each in read(("hour",))] == ["user_id,hour", ""]
+    assert [each[1] for each in read(("day",), spans_of(BERLIN, START, closed))] == ["user_id,hour", ""]
+    assert read(("model",)) == [("usage_hourly", "", noon, month.end)], "two dimensions"
 
 
 @pytest.mark.parametrize(("start_minutes", "end_minutes"), [(0, 61), (1, 120), (59, 60), (10, 20), (30, 30), (0, 0)])

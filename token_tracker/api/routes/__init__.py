@@ -1,16 +1,20 @@
 """One module a noun: its routes and what they answer."""
 
 from token_tracker.api.routes import (
+    alert_rules,
     alerts,
     audit,
     auth,
     budgets,
     freezes,
     keys,
+    models,
     people,
     prices,
+    provider_credentials,
     rate_limits,
     refusals,
+    reports,
     service_tokens,
     single_sign_on,
     system,
@@ -20,5 +24,20 @@ from token_tracker.api.routes import (
 from token_tracker.api.routing import Route
 
 _BOOKS, _RULES = (usage, unmetered, refusals, prices), (budgets, rate_limits, freezes)
-_NOUNS = (system, auth, single_sign_on, *_BOOKS, *_RULES, keys, people, service_tokens, audit, alerts)
+_NOUNS = (
+    system,
+    auth,
+    single_sign_on,
+    *_BOOKS,
+    *_RULES,
+    models,
+    provider_credentials,
+    keys,
+    people,
+    service_tokens,
+    audit,
+    alerts,
+    alert_rules,
+    reports,
+)
 ROUTES: tuple[Route, ...] = tuple(route for noun in _NOUNS for route in noun.ROUTES)

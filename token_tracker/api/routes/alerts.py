@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 from token_tracker.api.routing import Call, Route
 from token_tracker.api.schemas import Cursor, Input, Limit
 from token_tracker.config.mail import is_address
+from token_tracker.config.recipients import address_problem
 from token_tracker.database.models import AlertDelivery
 from token_tracker.database.session import reading, transaction
 from token_tracker.domain.access import Permission
@@ -24,21 +25,21 @@ _NOBODY = "The worker did not take it up yet: see that it runs, then look at /ap
 
 
 class DeliveryQuery(Input, frozen=True):
-    state: Literal["pending", "sent", "dead", "covered"] | None = None
+    state: Literal["pending", "sent", "dead", "covered", "held", "digested"] | None = None
     limit: Limit = 100
     cursor: Cursor | None = None
 
 
 class TestMessage(Input, frozen=True):
-    """`recipient`: an address, or the URL of a webhook."""
+    """`recipient`: an address, or the URL of a webhook or of a service."""
 
-    channel: Literal["email", "slack", "webhook"]
+    channel: Literal["email", "slack", "webhook", "apprise"]
     recipient: Annotated[str, Meta(min_length=1, max_length=2000)]
 
 
 class Delivery(Struct, frozen=True):
-    """`recipient`: of a webhook the host only, as its address may be a secret. `answer`: the other side's own words
-    at the last attempt. `facts`: what the message says."""
+    """`recipient`: of a webhook the host only, of a service only which it is, as its address may be a secret.
+    `answer`: the other side's own words at the last attempt. `facts`: what the message says."""
 
     id: str
     event: str
@@ -94,6 +95,10 @@ def _check(body: TestMessage) -> None:
         if not is_address(body.recipient):
             raise Invalid([("recipient", "must be one address like alerts@example.com")])
         return
+    if body.channel == "apprise":
+        if problem := address_problem(body.channel, body.recipient):
+            raise Invalid([("recipient", problem)])
+        return
     try:
         parts = urlsplit(body.recipient)
     except ValueError:
@@ -136,7 +141,7 @@ ROUTES = (
         DeliveryPage,
         query=DeliveryQuery,
     ),
-    Route("POST", _AGAIN, send_again, MANAGE, "Give a dead message all its attempts anew", Delivery),
+    Route("POST", _AGAIN, send_again, MANAGE, "Give a dead message all its attempts anew", Delivery, errors=(409,)),
     Route(
         "POST",
         "/api/alerts/test",

@@ -70,8 +70,19 @@ def tokens_for(call: Call, session: Session, user_id: str, refresh_token: str) -
 
 
 ROUTES = (
-    Route("POST", "/api/auth/login", login, Open.TO_ALL, "Log in with a password", Tokens, body=Login),
-    Route("POST", "/api/auth/refresh", refresh, Open.TO_ALL, "Exchange a refresh token", Tokens, body=Refresh),
+    Route(
+        "POST", "/api/auth/login", login, Open.TO_ALL, "Log in with a password", Tokens, body=Login, errors=(401, 429)
+    ),
+    Route(
+        "POST",
+        "/api/auth/refresh",
+        refresh,
+        Open.TO_ALL,
+        "Exchange a refresh token",
+        Tokens,
+        body=Refresh,
+        errors=(401,),
+    ),
     Route("POST", "/api/auth/logout", logout, Open.TO_ALL, "End the token's login", status=204, body=Refresh),
     Route(
         "POST",
@@ -81,5 +92,6 @@ ROUTES = (
         "Change one's own password; all other logins end",
         status=204,
         body=PasswordChange,
+        errors=(429,),
     ),
 )

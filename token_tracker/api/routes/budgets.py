@@ -105,10 +105,20 @@ ROUTES = (
         201,
         body=BudgetSave,
         other_statuses=(200,),
+        errors=(409,),
     ),
     Route("GET", "/api/budgets/{budget_id}", show, READ, "One budget", BudgetShown),
-    Route("PATCH", "/api/budgets/{budget_id}", change, MANAGE, "Change a budget", BudgetShown, body=BudgetChange),
-    Route("DELETE", "/api/budgets/{budget_id}", delete, MANAGE, "Delete a budget", status=204),
+    Route(
+        "PATCH",
+        "/api/budgets/{budget_id}",
+        change,
+        MANAGE,
+        "Change a budget",
+        BudgetShown,
+        body=BudgetChange,
+        errors=(409, 412),
+    ),
+    Route("DELETE", "/api/budgets/{budget_id}", delete, MANAGE, "Delete a budget", status=204, errors=(409,)),
     Route(
         "GET",
         "/api/budgets/{budget_id}/status",
@@ -128,6 +138,7 @@ ROUTES = (
         TopUpShown,
         201,
         body=TopUp,
+        errors=(409,),
     ),
     Route(
         "POST",
@@ -137,5 +148,6 @@ ROUTES = (
         "End what calls left unproven",
         ReleasedShown,
         body=Release,
+        errors=(409,),
     ),
 )

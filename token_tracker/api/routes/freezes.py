@@ -49,6 +49,7 @@ ROUTES = (
         201,
         body=FreezeSave,
         other_statuses=(200,),
+        errors=(409,),
     ),
     Route("DELETE", "/api/freezes/{freeze_id}", unfreeze, MANAGE, "Let the calls through again", status=204),
 )

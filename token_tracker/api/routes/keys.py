@@ -150,9 +150,17 @@ ROUTES = (
     Route("GET", "/api/keys", list_keys, READ, "Keys, newest first", KeyPage, query=KeyQuery),
     Route("POST", "/api/keys", create, MANAGE, "Make a key; its text is shown this once", NewKey, 201, body=KeyCreate),
     Route("GET", "/api/keys/{key_id}", show, READ, "One key", Key),
-    Route("PATCH", "/api/keys/{key_id}", change, MANAGE, "Change a key", Key, body=KeyChange),
+    Route("PATCH", "/api/keys/{key_id}", change, MANAGE, "Change a key", Key, body=KeyChange, errors=(409, 412)),
     Route("DELETE", "/api/keys/{key_id}", revoke, MANAGE, "Revoke a key for good", status=204),
     Route(
-        "POST", "/api/keys/{key_id}/rotate", rotate, MANAGE, "Make a successor of a key", NewKey, 201, body=KeyRotate
+        "POST",
+        "/api/keys/{key_id}/rotate",
+        rotate,
+        MANAGE,
+        "Make a successor of a key",
+        NewKey,
+        201,
+        body=KeyRotate,
+        errors=(409,),
     ),
 )

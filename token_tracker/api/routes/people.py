@@ -117,7 +117,17 @@ def _detail(session: Session, team: Team) -> TeamDetail:
 
 ROUTES = (
     Route("GET", "/api/users", list_users, Permission.USERS_READ, "Users, newest first", UserPage, query=PageQuery),
-    Route("POST", "/api/users", create_user, Permission.USERS_MANAGE, "Add a user", UserShown, 201, body=UserCreate),
+    Route(
+        "POST",
+        "/api/users",
+        create_user,
+        Permission.USERS_MANAGE,
+        "Add a user",
+        UserShown,
+        201,
+        body=UserCreate,
+        errors=(409,),
+    ),
     Route("GET", "/api/users/{user_id}", show_user, Permission.USERS_READ, "One user", UserShown),
     Route(
         "PATCH",
@@ -127,9 +137,20 @@ ROUTES = (
         "Change a user's role, team or password, or disable the account",
         UserShown,
         body=UserChange,
+        errors=(409, 412),
     ),
     Route("GET", "/api/teams", list_teams, Permission.TEAMS_READ, "Teams, newest first", TeamPage, query=PageQuery),
-    Route("POST", "/api/teams", create_team, Permission.TEAMS_MANAGE, "Add a team", TeamShown, 201, body=TeamCreate),
+    Route(
+        "POST",
+        "/api/teams",
+        create_team,
+        Permission.TEAMS_MANAGE,
+        "Add a team",
+        TeamShown,
+        201,
+        body=TeamCreate,
+        errors=(409,),
+    ),
     Route("GET", "/api/teams/{team_id}", show_team, Permission.TEAMS_READ, "One team", TeamDetail),
     Route(
         "PATCH",
@@ -139,6 +160,15 @@ ROUTES = (
         "Rename a team",
         TeamDetail,
         body=TeamChange,
+        errors=(412,),
     ),
-    Route("DELETE", "/api/teams/{team_id}", delete_team, Permission.TEAMS_MANAGE, "Delete an empty team", status=204),
+    Route(
+        "DELETE",
+        "/api/teams/{team_id}",
+        delete_team,
+        Permission.TEAMS_MANAGE,
+        "Delete an empty team",
+        status=204,
+        errors=(409,),
+    ),
 )

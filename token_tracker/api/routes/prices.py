@@ -76,8 +76,26 @@ ROUTES = (
     Route(
         "GET", "/api/prices", list_prices, READ, "Prices with their history, newest first", PricePage, query=PriceQuery
     ),
-    Route("POST", "/api/prices", create, MANAGE, "Override the price of a model", PriceShown, 201, body=PriceOverride),
-    Route("DELETE", "/api/prices/{price_id}", end, MANAGE, "End an override; it stays in the history", status=204),
+    Route(
+        "POST",
+        "/api/prices",
+        create,
+        MANAGE,
+        "Override the price of a model",
+        PriceShown,
+        201,
+        body=PriceOverride,
+        errors=(409,),
+    ),
+    Route(
+        "DELETE",
+        "/api/prices/{price_id}",
+        end,
+        MANAGE,
+        "End an override; it stays in the history",
+        status=204,
+        errors=(409,),
+    ),
     Route(
         "POST",
         "/api/prices/import",
@@ -87,6 +105,7 @@ ROUTES = (
         PriceImport,
         query=ImportQuery,
         max_body_bytes=MAX_FILE_BYTES,
+        reads="a price file as LiteLLM publishes it",
     ),
     Route(
         "GET",

@@ -62,6 +62,7 @@ ROUTES = (
         201,
         body=RateLimitSave,
         other_statuses=(200,),
+        errors=(409,),
     ),
     Route("GET", "/api/rate-limits/{limit_id}", show, READ, "One rate limit", RateLimitShown),
     Route(
@@ -72,6 +73,7 @@ ROUTES = (
         "Change a rate limit",
         RateLimitShown,
         body=RateLimitChange,
+        errors=(409, 412),
     ),
-    Route("DELETE", "/api/rate-limits/{limit_id}", delete, MANAGE, "Delete a rate limit", status=204),
+    Route("DELETE", "/api/rate-limits/{limit_id}", delete, MANAGE, "Delete a rate limit", status=204, errors=(409,)),
 )

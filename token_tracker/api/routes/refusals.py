@@ -21,10 +21,10 @@ class RefusalsQuery(Input, frozen=True):
     start: Time | None = None
     end: Time | None = None
     code: Annotated[str, Meta(max_length=64)] | None = None
-    key: Annotated[str, Meta(max_length=1000, description="a key's id")] | None = None
-    user: Annotated[str, Meta(max_length=1000)] | None = None
-    team: Annotated[str, Meta(max_length=1000)] | None = None
-    model: Annotated[str, Meta(max_length=1000)] | None = None
+    key: Annotated[str, Meta(max_length=255, description="a key's id")] | None = None
+    user: Annotated[str, Meta(max_length=255)] | None = None
+    team: Annotated[str, Meta(max_length=255)] | None = None
+    model: Annotated[str, Meta(max_length=255)] | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 

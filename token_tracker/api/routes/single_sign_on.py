@@ -72,7 +72,9 @@ def _callback(call: Call) -> str:
 
 
 ROUTES = (
-    Route("GET", f"{PATH}/start", start, Open.TO_ALL, "Go to the single sign-on provider", status=302),
+    Route(
+        "GET", f"{PATH}/start", start, Open.TO_ALL, "Go to the single sign-on provider", status=302, errors=(404, 502)
+    ),
     Route(
         "GET",
         f"{PATH}/callback",
@@ -80,5 +82,6 @@ ROUTES = (
         Open.TO_ALL,
         "Come back from the provider: the login's tokens",
         Tokens,
+        errors=(401, 404),
     ),
 )

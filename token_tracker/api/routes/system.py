@@ -43,6 +43,11 @@ def index(_: Call) -> Index:
     return Index("Token Tracker API", "/api/docs", "/api/openapi.json", "/api/auth/login")
 
 
+def root(call: Call) -> Index:
+    """For who has only the port."""
+    return index(call)
+
+
 def openapi(_: Call) -> Response:
     from token_tracker.api.openapi import document  # only who asks for it waits for it to be made
 
@@ -50,6 +55,7 @@ def openapi(_: Call) -> Response:
 
 
 ROUTES = (
+    Route("GET", "/", root, Open.TO_ALL, "Where to go from here", Index),
     Route("GET", "/api", index, Open.TO_ALL, "Where to go from here", Index),
     Route("GET", "/api/health", health, Open.TO_ALL, "Whether the API and its database work; 503 if not", Health),
     Route("GET", "/api/openapi.json", openapi, Open.TO_ALL, "This description"),

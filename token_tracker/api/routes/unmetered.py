@@ -20,10 +20,10 @@ class UnmeteredQuery(Input, frozen=True):
 
     start: Time | None = None
     end: Time | None = None
-    provider: Annotated[str, Meta(max_length=1000)] | None = None
-    team: Annotated[str, Meta(max_length=1000)] | None = None
-    user: Annotated[str, Meta(max_length=1000)] | None = None
-    key: Annotated[str, Meta(max_length=1000, description="a key's id")] | None = None
+    provider: Annotated[str, Meta(max_length=255)] | None = None
+    team: Annotated[str, Meta(max_length=255)] | None = None
+    user: Annotated[str, Meta(max_length=255)] | None = None
+    key: Annotated[str, Meta(max_length=255, description="a key's id")] | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 

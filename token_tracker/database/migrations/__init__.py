@@ -7,10 +7,11 @@ tests compare the result with the models on both databases.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, inspect, text
 
-HEAD = "0006"  # the newest revision; known without loading Alembic, which takes longer than the rest of a start
+HEAD = "0010"  # the newest revision; known without loading Alembic, which takes longer than the rest of a start
 _VERSION_TABLE = "alembic_version"
 _LOCK = 0x74745F696E6974  # 'tt_init': PostgreSQL's advisory lock of all who prepare this database
 
@@ -41,26 +42,37 @@ def current_revision(connection: Connection) -> str | None:
     return connection.execute(text(f"SELECT version_num FROM {_VERSION_TABLE}")).scalar()  # noqa: S608 (a constant)
 
 
-def upgrade(connection: Connection) -> bool:
+def upgrade(connection: Connection, to: str = HEAD) -> bool:
     """Make or migrate all tables; whether there were none before. Raises DatabaseTooNewError.
 
     Call `take_turn` first. It all happens in the caller's transaction: done by half is not possible.
     """
     revision = current_revision(connection)
-    if revision != HEAD:
-        _run_alembic(connection, revision)
+    if revision != to:
+        _run_alembic(connection, revision, to)
     return revision is None
 
 
-def _run_alembic(connection: Connection, revision: str | None) -> None:
-    from alembic import command
-    from alembic.config import Config
+def is_known(revision: str) -> bool:
+    """Whether this version has been at the revision, or is."""
     from alembic.script import ScriptDirectory
+
+    return revision in {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+
+
+def _run_alembic(connection: Connection, revision: str | None, to: str) -> None:
+    from alembic import command
+
+    if revision is not None and not is_known(revision):
+        raise DatabaseTooNewError(revision)
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, to)
+
+
+def _config() -> Any:
+    from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if revision is not None and revision not in known:
-        raise DatabaseTooNewError(revision)
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    return config

@@ -15,10 +15,10 @@ class AlertDelivery(Base):
     """One message to one recipient. `id` is made of rule, subject, window, threshold and channel, so that there is
     only one row of each however often it is found; `subject`: what it is about ('budget_…', with '|member').
 
-    `channel`: 'email', 'slack' or 'webhook'; `lane`: what drains one after the other (a mail server, a host).
-    `state`: 'pending', 'sent', 'dead', or 'covered' where a message of a higher threshold told it too. `facts`: what
-    the message is composed from. `claimed_until`: nobody else sends it before. `recovered_at`: the threshold was
-    passed downwards again.
+    `channel`: 'email', 'slack', 'webhook' or 'apprise'; `lane`: what drains one after the other (a mail server, a
+    host). `state`: 'pending', 'sent', 'dead', 'covered' where a message of a higher threshold told it too, 'held' for
+    the daily digest, 'digested' once that told it. `facts`: what the message is composed from. `claimed_until`: nobody
+    else sends it before. `recovered_at`: the threshold was passed downwards again.
     """
 
     __tablename__ = "alert_deliveries"
@@ -27,7 +27,7 @@ class AlertDelivery(Base):
     event: Mapped[str] = mapped_column(String(32))
     subject: Mapped[str] = mapped_column(String(300), index=True)
     window: Mapped[str] = mapped_column(String(64))
-    threshold: Mapped[str] = mapped_column(String(16))
+    threshold: Mapped[str] = mapped_column(String(32))
     channel: Mapped[str] = mapped_column(String(16))
     recipient: Mapped[str] = mapped_column(String(2000))
     lane: Mapped[str] = mapped_column(String(255))

@@ -1,10 +1,10 @@
-"""What opens doors: virtual keys and refresh tokens, both only as hashes."""
+"""What opens doors: our own keys and tokens, only as hashes; providers' keys, encrypted."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import JSON, ForeignKey, LargeBinary, String
+from sqlalchemy import JSON, ForeignKey, LargeBinary, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from token_tracker.database.models.base import Base
@@ -66,3 +66,17 @@ class ServiceToken(Base):
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+
+
+class ProviderCredential(Base):
+    """A provider's key, encrypted (`config/encryption.py`); deployments name it as `litellm_credential_name`."""
+
+    __tablename__ = "provider_credentials"
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    provider: Mapped[str] = mapped_column(String(64))
+    hint: Mapped[str] = mapped_column(String(16))  # its last characters, to recognise it by
+    sealed: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(String(64))
+    updated_at: Mapped[datetime | None]

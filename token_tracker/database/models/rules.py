@@ -10,6 +10,8 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from token_tracker.database.models.base import Base
 
+ALERT_COLUMNS = ("threshold_percent", "threshold_nano_usd", "email", "slack_webhook", "webhook", "apprise")
+
 
 class RateLimit(Base):
     """`source` 'config' rows are changed only by editing proxy.yaml. `scope_id`, `model`: '' for none."""
@@ -58,7 +60,7 @@ class Budget(Base):
     updated_at: Mapped[datetime | None]
     counter_built_at: Mapped[datetime | None]
     alerts: Mapped[list[BudgetAlert]] = relationship(
-        back_populates="budget", cascade="all, delete-orphan", order_by="BudgetAlert.threshold_percent"
+        back_populates="budget", cascade="all, delete-orphan", order_by="BudgetAlert.id"
     )
     top_ups: Mapped[list[BudgetTopUp]] = relationship(
         cascade="all, delete-orphan", order_by="BudgetTopUp.created_at", passive_deletes=True
@@ -67,16 +69,23 @@ class Budget(Base):
 
 
 class BudgetAlert(Base):
-    """A threshold of a budget and whom to tell; exactly one of the three recipients is set."""
+    """A threshold of a budget, in percent or in money, and whom to tell; exactly one of the recipients is set."""
 
     __tablename__ = "budget_alerts"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     budget_id: Mapped[str] = mapped_column(ForeignKey("budgets.id", ondelete="CASCADE"), index=True)
-    threshold_percent: Mapped[Decimal] = mapped_column(Numeric(9, 3))
+    threshold_percent: Mapped[Decimal | None] = mapped_column(Numeric(9, 3))
+    threshold_nano_usd: Mapped[int | None] = mapped_column(BigInteger)
     email: Mapped[str | None] = mapped_column(String(320))
     slack_webhook: Mapped[str | None] = mapped_column(String(2000))
     webhook: Mapped[str | None] = mapped_column(String(2000))
+    apprise: Mapped[str | None] = mapped_column(String(2000))  # a URL as the library Apprise reads it
     budget: Mapped[Budget] = relationship(back_populates="alerts")
+
+    @property
+    def said(self) -> tuple[Decimal | int | str | None, ...]:
+        """All that makes it another one."""
+        return tuple(getattr(self, name) for name in ALERT_COLUMNS)
 
 
 class BudgetTopUp(Base):
