@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
+from tests import leaks
 from token_tracker.database import migrations
 from token_tracker.database.models import Base
 from token_tracker.database.session import make_engine, transaction
@@ -24,7 +25,28 @@ from token_tracker.database.session import make_engine, transaction
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BACKENDS = ("sqlite", "postgresql")
+SEARCHED = pytest.StashKey[tuple[str, list[str]]]()
 SERVER = os.environ.get("TEST_DATABASE_URL") or "postgresql://postgres@127.0.0.1:5432/postgres"
+
+
+def pytest_sessionstart() -> None:
+    leaks.begin()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A secret that was written or answered anywhere fails the run."""
+    counted, found = leaks.end()
+    session.config.stash[SEARCHED] = counted, found
+    if found:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    counted, found = config.stash.get(SEARCHED, ("", []))
+    terminalreporter.write_line(f"searched for {counted}: {len(found)} found", red=bool(found))
+    for each in found:
+        terminalreporter.write_line(f"LEAKED {each}", red=True)
 
 
 @contextmanager

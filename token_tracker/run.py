@@ -1,8 +1,7 @@
-"""`python -m token_tracker.run all | proxy | api | dashboard | worker | demo`: the processes, together or alone."""
+"""`token-tracker …` and `python -m token_tracker.run …`: the processes, together or alone, and all other commands."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -14,17 +13,33 @@ from token_tracker.config.values import Address, Configuration, Settings
 
 EXIT_CONFIGURATION = 2
 EXIT_INTERRUPTED = 130  # as shells count it
+SUPERVISED = "--supervised"  # said to a child of the supervisor
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code; see `Supervisor` for what it tells."""
-    options = _parse(arguments)
-    if options.supervised:
+    """The exit code of a command (`cli.app.main`) or of a process; see `Supervisor` for what that tells."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[1:] == [SUPERVISED] and words[0] in PROCESSES:  # a child: it loads nothing for people
         from token_tracker.supervisor.lifeline import hold
 
         hold()
+        return _run(words[0], is_supervised=True)
+    from token_tracker.cli.app import main as command_line
+
+    return command_line(words, {name: _typed(name) for name in PROCESSES})
+
+
+def _typed(name: str) -> Callable[[], int]:
+    def process() -> int:
+        return _run(name, is_supervised=False)
+
+    process.__doc__ = PROCESSES[name].__doc__
+    return process
+
+
+def _run(name: str, *, is_supervised: bool) -> int:
     try:
-        return COMMANDS[options.what](options.supervised)
+        return PROCESSES[name](is_supervised)
     except ConfigurationError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
@@ -34,22 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m token_tracker.run",
-        description="Run Token Tracker: all of it (all), the gateway with what belongs to it (proxy), or one process.",
-    )
-    public = "{all,proxy,api,dashboard,worker,demo}"
-    parser.add_argument("what", choices=list(COMMANDS), metavar=public, help="what to run")
-    parser.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
-
-
 def _all(_: bool) -> int:
+    """Gateway, API, dashboard and worker with all that belongs to them."""
     return _supervise(lambda it: (*_gateways(it), *_helpers(it), "api", "dashboard", "worker"), quick=True)
 
 
 def _proxy(_: bool) -> int:
+    """The gateway with its recorder and what its models need."""
     return _supervise(lambda it: (*_gateways(it), *_helpers(it)), quick=False)
 
 
@@ -114,11 +120,13 @@ def _prepare_database(configuration: Configuration) -> None:
 
 
 def _api(supervised: bool) -> int:
+    """The REST API."""
     settings = _prepare(supervised)
     return _serve("token_tracker.api.app", settings.api, settings)
 
 
 def _dashboard(supervised: bool) -> int:
+    """The dashboard."""
     settings = _prepare(supervised)
     return _serve("token_tracker.dashboard.app", settings.dashboard, settings)
 
@@ -131,6 +139,7 @@ def _serve(module: str, address: Address, settings: Settings) -> int:
 
 
 def _worker(supervised: bool) -> int:
+    """Alerts, retention and checks of the books, once per installation."""
     _prepare(supervised)
     from token_tracker.worker import main as worker
 
@@ -138,6 +147,7 @@ def _worker(supervised: bool) -> int:
 
 
 def _demo(_: bool) -> int:
+    """The echo provider behind the model demo."""
     from token_tracker.demo import main as demo
 
     demo()
@@ -162,7 +172,7 @@ def _litellm(_: bool) -> int:
     return litellm()
 
 
-COMMANDS: dict[str, Callable[[bool], int]] = {
+PROCESSES: dict[str, Callable[[bool], int]] = {
     "all": _all,
     "proxy": _proxy,
     "api": _api,

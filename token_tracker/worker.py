@@ -1,4 +1,4 @@
-"""The worker: once per installation, it compares hourly sums with the ledger, removes old rows, and tells people."""
+"""The worker: once per installation. It closes hours, compares sums with the ledger, removes old rows, tells people."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
 
 from token_tracker.config.load import ConfigurationError, load_settings
 from token_tracker.config.logs import write_logs
 from token_tracker.database.session import DatabaseUrlError, make_engine, reading, transaction
 from token_tracker.notifications import notifier as notifications
-from token_tracker.services import leases, retention, rollups
+from token_tracker.notifications.reporter import Reporter
+from token_tracker.services import closed_sums, leases, retention, rollups
 from token_tracker.services.outage import Attempts, Outage
 
 log = logging.getLogger("token_tracker.worker")
 
 EXIT_CONFIGURATION = 2
-LEASE = "worker"
 LEASE_LASTS = timedelta(seconds=15)
 RENEW_S = 4.0
 LOCK_WAIT_MS = 2_000  # it also ends within that time when it is told to
@@ -38,7 +37,6 @@ AT_START = timedelta(hours=48)
 EVERYTHING = timedelta(days=400)
 NIGHTLY_HOUR = 3  # UTC
 DELETED_ROWS = 1_000  # at a time: a transaction of some 20 ms
-CONFLICT_RETRIES = 3
 _DONE = object()
 
 
@@ -72,6 +70,7 @@ class Worker:
         self._renew_due_s = 0.0
         self._work: Iterator[None] | None = None
         self._jobs = [
+            Job(self.close, every(timedelta(minutes=5)), at),
             Job(lambda now: self.check(now - AT_START, now), lambda _: datetime.max.replace(tzinfo=UTC), at),
             Job(lambda now: self.check(now - RECENT, now), every(timedelta(minutes=5)), at + timedelta(minutes=5)),
             Job(lambda now: self.check(now - EVERYTHING, now), nightly, nightly(at)),
@@ -95,7 +94,7 @@ class Worker:
             stop.wait(self._attempts.wait_s or pause_s)
         if self._holds_lease:
             with self._attempts, transaction(self._engine) as session:
-                leases.release(session, name=LEASE, holder=self._holder)
+                leases.release(session, name=leases.WORKER, holder=self._holder)
 
     def step(self, at: datetime) -> float:
         """One small step of what is due; how long to pause after it, in seconds (as long as it took: others use the
@@ -112,6 +111,14 @@ class Worker:
         if next(self._work, _DONE) is _DONE:
             self._work = None
         return min(time.monotonic() - started_s, LONGEST_PAUSE_S)
+
+    def close(self, at: datetime) -> Iterator[None]:
+        """Close the hours that are over, one a step: at first all that the books hold."""
+        has_more = True
+        while has_more:
+            with transaction(self._engine) as session:
+                has_more = closed_sums.close_next(session, at=at)
+            yield
 
     def check(self, start: datetime, end: datetime) -> Iterator[None]:
         """Check and heal the hours from `start` to `end`, both included, newest first, one a step."""
@@ -141,7 +148,7 @@ class Worker:
 
     def _renew(self, at: datetime) -> None:
         with transaction(self._engine) as session:
-            held = leases.acquire(session, name=LEASE, holder=self._holder, at=at, lasts=LEASE_LASTS)
+            held = leases.acquire(session, name=leases.WORKER, holder=self._holder, at=at, lasts=LEASE_LASTS)
         if held is not self._holds_lease:
             log.info("at work" if held else "another worker is at work; this one waits for it to end")
         self._holds_lease = held
@@ -163,18 +170,11 @@ class Worker:
         with reading(self._engine) as session:
             wrong = rollups.differing(session, hour=hour)
         if wrong and (healed := self._heal(hour)):
-            log.warning("%d hourly sums of %s differed from the ledger and are right again", healed, hour)
+            log.warning("%d sums of %s differed from the ledger and are right again", healed, hour)
 
     def _heal(self, hour: datetime) -> int:
-        for _ in range(CONFLICT_RETRIES):
-            try:
-                with transaction(self._engine) as session:
-                    return rollups.heal(session, hour=hour)
-            except DBAPIError as error:
-                if not rollups.is_conflict(error):
-                    raise
-        log.info("the hourly sums of %s are being written; they are checked again later", hour)
-        return 0
+        with transaction(self._engine) as session:
+            return rollups.heal(session, hour=hour)
 
 
 def main() -> int:
@@ -195,10 +195,15 @@ def main() -> int:
         notifications.warn_of_unreachable(engine, settings)
     holder = f"{socket.gethostname()[:40]}-{secrets.token_hex(4)}"
     worker = Worker(engine, settings.retention_days, holder, datetime.now(UTC))
-    alerts = threading.Thread(target=notifier.run, args=[stop, lambda: worker.is_at_work], name="alerts")
-    alerts.start()
+    runs = {"alerts": notifier.run, "reports": Reporter(engine).run}
+    tellers = [
+        threading.Thread(target=run, args=[stop, lambda: worker.is_at_work], name=name) for name, run in runs.items()
+    ]
+    for teller in tellers:
+        teller.start()
     worker.run(stop)
-    alerts.join()
+    for teller in tellers:
+        teller.join()
     engine.dispose()
     log.info("stopped")
     return 0

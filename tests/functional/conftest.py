@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +17,7 @@ import openai
 import pytest
 
 from tests.functional.house import House, make_house
+from tests.functional.installation import free_ports
 from tests.functional.provider_books import FakeProvider
 from tests.proxy.house import KEY, RATES, UPSTREAM_KEY, wait_until
 from tests.proxy.house import House as Worker
@@ -41,6 +45,21 @@ def house(whole_house: House) -> Iterator[House]:
     """The shared installation; the test's clients are closed after it."""
     yield whole_house
     whole_house.close_clients()
+
+
+@pytest.fixture
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    """A Redis of the test's own."""
+    if shutil.which("redis-server") is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("redis-server is not installed")
+        pytest.skip("redis-server is not installed")
+    (port,) = free_ports(1)
+    command = ["redis-server", "--port", str(port), "--save", "", "--dir", str(tmp_path)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    yield f"redis://127.0.0.1:{port}/0"
+    server.kill()
+    server.wait()
 
 
 @dataclass

@@ -84,20 +84,20 @@ def manner_of(model: str, header: str = "") -> Manner:
 def usage_of(reply: Reply, manner: Manner, path: str) -> Usage:
     """The plain word counts, with what the manner adds. Anthropic has cache writes but no reasoning class, and audio
     is counted in chat completions only; see `fake_provider`."""
-    usage = reply.usage if path != "/v1/embeddings" else replace(reply.usage, output_tokens=0)
+    usage = reply.usage if path != "/v1/embeddings" else reply.usage._replace(output_tokens=0)
     if manner.cache_read:
-        usage = replace(usage, cache_read_tokens=manner.cache_read)
+        usage = usage._replace(cache_read_tokens=manner.cache_read)
     if "cached" in manner:
         writes = (CACHE_WRITE_5M, CACHE_WRITE_1H) if path == "/v1/messages" else (0, 0)
-        usage = replace(
-            usage, cache_read_tokens=CACHE_READ, cache_write_5m_tokens=writes[0], cache_write_1h_tokens=writes[1]
+        usage = usage._replace(
+            cache_read_tokens=CACHE_READ, cache_write_5m_tokens=writes[0], cache_write_1h_tokens=writes[1]
         )
     if "reasoning" in manner and path == "/v1/messages":
-        usage = replace(usage, output_tokens=usage.output_tokens + REASONING)
+        usage = usage._replace(output_tokens=usage.output_tokens + REASONING)
     elif "reasoning" in manner:
-        usage = replace(usage, reasoning_tokens=REASONING)
+        usage = usage._replace(reasoning_tokens=REASONING)
     if "audio" in manner and path == "/v1/chat/completions":
-        usage = replace(usage, input_audio_tokens=AUDIO_IN, output_audio_tokens=AUDIO_OUT)
+        usage = usage._replace(input_audio_tokens=AUDIO_IN, output_audio_tokens=AUDIO_OUT)
     return usage
 
 

@@ -215,7 +215,7 @@ class Visit:
     async def _events(self, events: list[Event], reply: Reply, manner: Manner, pressed: Any) -> bool:
         """Send them, as far as manner and client let it; whether the answer is to be ended properly."""
         half, said = len(reply.pieces) // 2, 0
-        self.entry.billed = bill(replace(reply.usage, output_tokens=reply.usage.output_tokens - len(reply.pieces)))
+        self.entry.billed = bill(reply.usage._replace(output_tokens=reply.usage.output_tokens - len(reply.pieces)))
         for event in events:
             if is_piece(event):
                 if said == half and (stop := await self._at_half(manner)) is not None:

@@ -14,10 +14,11 @@ from urllib.parse import urlencode
 import anthropic
 import openai
 
+from tests import leaks
 from tests.functional.installation import DEMO_MODEL, ROOT, Installation, wait_until
 from tests.functional.provider_books import FakeProvider
 
-UPSTREAM_KEY = "sk-the-key-of-the-provider"
+UPSTREAM_KEY = leaks.secret("upstream key", "sk-the-key-of-the-provider")
 # USD per token of the models 'fake-…' and 'claude-…'. The numbers that tests expect are worked out by hand from these:
 # 3 in, 0.3 from a cache, 3.75 and 6 into it, 15 out, 20 reasoning, per million.
 RATES = {

@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests import leaks
+
 ROOT = Path(__file__).resolve().parents[2]
 DEMO_MODEL = {
     "model_name": "demo",
@@ -76,6 +78,7 @@ class Installation:
             "TOKEN_TRACKER_ADMIN_PASSWORD": self.admin_password,
             **env,
         }
+        leaks.settings({"ADMIN_PASSWORD": self.admin_password, **env}, config)
         self.printed = ""
         self.key = ""
         self._process: subprocess.Popen[str] | None = None
@@ -141,7 +144,16 @@ class Installation:
             if process.stdout is not None:
                 process.stdout.close()
             self._process = None
+            self._keep_what_it_wrote()
         return code
+
+    def _keep_what_it_wrote(self) -> None:
+        """The first key is printed this once, and in the `curl` line below; so is a generated password."""
+        leaks.secret("virtual key", self.key)
+        shown = self.printed.replace(self.key, "(shown once)", 2) if self.key else self.printed
+        shown = re.sub(r"(?<=password: )\S+", "(shown once)", shown, count=1)
+        leaks.output("printed").write_text(shown)
+        leaks.kept(self.data_dir)
 
     def __enter__(self) -> Installation:
         return self
@@ -178,10 +190,12 @@ class Installation:
             request.add_header("content-type", "application/json")
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
-                return answer.status, answer.headers, answer.read()
+                got = answer.status, answer.headers, answer.read()
         except urllib.error.HTTPError as error:
             with error:
-                return error.code, error.headers, error.read()
+                got = error.code, error.headers, error.read()
+        leaks.answered(f"{method} {url}", got[0], body, got[2])
+        return got
 
     def chat(self, model: str = "demo", text: str = "Hello there", **more: Any) -> tuple[int, Mapping[str, str], bytes]:
         """One chat completion with this installation's key."""

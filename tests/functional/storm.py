@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import re
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 
-from tests.functional.installation import Installation
+from tests.functional.installation import Installation, wait_until
+from tests.functional.provider_books import FakeProvider
 
 CLIENTS = 200
 MODEL = "storm"
@@ -113,3 +116,28 @@ class Storm:
         except (aiohttp.ClientError, OSError, TimeoutError):
             self.broken += 1
             return "broken"
+
+
+def billed_nano_usd(provider: FakeProvider) -> int:
+    return sum(
+        entry["billed"].get("input_tokens", 0) * INPUT_NANO_USD
+        + entry["billed"].get("output_tokens", 0) * OUTPUT_NANO_USD
+        for entry in provider.books(slim=True)
+    )
+
+
+def settled(house: Installation) -> dict[str, Any]:
+    """The budget's status once nothing is in flight and all is booked."""
+    headers = house.login()
+    (budget,) = json.loads(house.call("GET", f"{house.api_url}/api/budgets", headers=headers)[2])["items"]
+
+    def quiet() -> dict[str, Any] | None:
+        status = json.loads(house.call("GET", f"{house.api_url}/api/budgets/{budget['id']}/status", headers=headers)[2])
+        return status if float(status["held_usd"]) == 0 else None
+
+    status: dict[str, Any] = wait_until(quiet, 60, "held is 0")
+    return status
+
+
+def nano(text: str) -> int:
+    return round(float(text) * 1_000_000_000)

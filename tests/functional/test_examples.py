@@ -1,16 +1,19 @@
 """The examples as a new user runs them, on both lanes: what they print, and what is in the ledger afterwards.
 
-Node's clients and LangChain are tried where somebody installed them: `npm install` in the example's folder, and
-`TEST_LANGCHAIN_PYTHON`, the Python of an environment that has langchain-openai.
+Node's clients are tried where somebody installed them: `npm ci` in the example's folder, as `.ci/run` does; Claude Code
+where it is on the path, or where `TEST_CLAUDE_CODE` names its program.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +22,7 @@ from tests.functional.installation import DEMO_MODEL, ROOT, Installation, wait_u
 from tests.functional.provider_books import FakeProvider
 
 EXAMPLES = ROOT / "examples"
-LANGCHAIN = os.environ.get("TEST_LANGCHAIN_PYTHON", "")
+CLAUDE_CODE = os.environ.get("TEST_CLAUDE_CODE") or shutil.which("claude") or ""
 HELLO = "Hello from Token Tracker! You said: "
 OPENAI = ("chat", "stream", "tool", "with its result", "picture", "structured")
 ANTHROPIC = ("message", "stream", "tool", "with its result", "picture")
@@ -27,7 +30,7 @@ ANTHROPIC = ("message", "stream", "tool", "with its result", "picture")
 
 def node(name: str, package: str) -> pytest.MarkDecorator:
     is_there = (EXAMPLES / name / "node_modules" / package).is_dir() and shutil.which("node")
-    return pytest.mark.skipif(not is_there, reason=f"'npm install' was not run in examples/{name}")
+    return pytest.mark.skipif(not is_there, reason=f"'npm ci' was not run in examples/{name}")
 
 
 COMMANDS = [
@@ -41,13 +44,7 @@ COMMANDS = [
         id="node-anthropic",
         marks=node("node-anthropic", "@anthropic-ai"),
     ),
-    pytest.param(
-        "langchain",
-        [LANGCHAIN, "example.py"],
-        OPENAI,
-        id="langchain",
-        marks=pytest.mark.skipif(not LANGCHAIN, reason="TEST_LANGCHAIN_PYTHON is not set"),
-    ),
+    pytest.param("langchain", [sys.executable, "example.py"], OPENAI, id="langchain"),
 ]
 
 
@@ -117,7 +114,31 @@ def test_the_lines_for_curl_work(house: House) -> None:
     assert '"name":"weather"' in printed["tool"].replace('": "', '":"')
 
 
-def test_every_example_says_how_to_run_it() -> None:
-    folders = [path for path in EXAMPLES.iterdir() if path.is_dir()]
-    assert len(folders) == 7
-    assert all(0 < len((path / "README.md").read_text().splitlines()) <= 16 for path in folders)
+@pytest.mark.skipif(not CLAUDE_CODE, reason="Claude Code is not installed; TEST_CLAUDE_CODE may name its program")
+def test_claude_code_works_with_the_settings_as_printed(house: House, tmp_path: Path) -> None:
+    settings = json.loads((EXAMPLES / "claude-code" / "settings.json").read_text())["env"]
+    here = {"ANTHROPIC_BASE_URL": house.proxy_url, "ANTHROPIC_AUTH_TOKEN": house.key}
+    assert settings.keys() > here.keys()
+    nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}  # nobody but the gateway is asked
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **nowhere, **settings, **here}
+    command = [CLAUDE_CODE, "--model", "demo", "-p", "Say hello"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and HELLO in done.stdout, done.stdout + done.stderr
+    rows = wait_until(lambda: house.rows(agent="claude-code"), 10, "its rows")
+    assert {(row["endpoint"], row["end_reason"], row["usage_source"]) for row in rows} == {
+        ("/v1/messages", "complete", "provider")
+    }
+
+
+def test_every_example_says_how_to_run_it_and_the_list_says_which_were_tried() -> None:
+    folders = {path.name: path for path in EXAMPLES.iterdir() if path.is_dir()}
+    assert all(0 < len((path / "README.md").read_text().splitlines()) <= 16 for path in folders.values())
+    rows = re.findall(r"^\| \[(.*?)\]\((.*?)\).*? \| (.*) \|$", (EXAMPLES / "README.md").read_text(), re.MULTILINE)
+    assert {name for name, target, _ in rows if name == target} == folders.keys()
+    claimed = {name for name, _, tried in rows if tried.startswith("by `tests/functional/test_examples.py`")}
+    assert claimed == {str(each.values[0]) for each in COMMANDS} | {"curl", "claude-code"}
+    for _, _, tried in rows:
+        assert tried.startswith("no: ") or all((ROOT / path).is_file() for path in re.findall(r"`(tests/.*?)`", tried))

@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.functional.books import Ledger
-from tests.functional.installation import Installation, free_ports, wait_until
+from tests.functional.installation import Installation, wait_until
 from tests.functional.provider_books import FakeProvider
-from tests.functional.storm import INPUT_NANO_USD, MODEL, OUTPUT_NANO_USD, RATES, Storm
+from tests.functional.storm import MODEL, RATES, Storm, billed_nano_usd, nano, settled
 
 pytestmark = pytest.mark.timeout(300)
 LIMIT_USD = 0.08
 LIMIT_NANO_USD = 80_000_000
-
-
-@pytest.fixture
-def redis_url(tmp_path: Path) -> Iterator[str]:
-    if shutil.which("redis-server") is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("redis-server is not installed")
-        pytest.skip("redis-server is not installed")
-    (port,) = free_ports(1)
-    command = ["redis-server", "--port", str(port), "--save", "", "--dir", str(tmp_path)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    yield f"redis://127.0.0.1:{port}/0"
-    server.kill()
-    server.wait()
 
 
 def configuration(provider: FakeProvider) -> dict[str, Any]:
@@ -53,31 +35,6 @@ def installation(directory: Path, provider: FakeProvider, redis: str = "") -> In
 def ready(house: Installation) -> None:
     """The file's budget has its counter."""
     wait_until(lambda: house.chat(MODEL, max_tokens=8)[0] == 200, 20, "the budget's counter")
-
-
-def billed_nano_usd(provider: FakeProvider) -> int:
-    return sum(
-        entry["billed"].get("input_tokens", 0) * INPUT_NANO_USD
-        + entry["billed"].get("output_tokens", 0) * OUTPUT_NANO_USD
-        for entry in provider.books(slim=True)
-    )
-
-
-def settled(house: Installation) -> dict[str, Any]:
-    """The budget's status once nothing is in flight and all is booked."""
-    headers = house.login()
-    (budget,) = json.loads(house.call("GET", f"{house.api_url}/api/budgets", headers=headers)[2])["items"]
-
-    def quiet() -> dict[str, Any] | None:
-        status = json.loads(house.call("GET", f"{house.api_url}/api/budgets/{budget['id']}/status", headers=headers)[2])
-        return status if float(status["held_usd"]) == 0 else None
-
-    status: dict[str, Any] = wait_until(quiet, 60, "held is 0")
-    return status
-
-
-def nano(text: str) -> int:
-    return round(float(text) * 1_000_000_000)
 
 
 def say(name: str, storm: Storm, provider: FakeProvider, status: dict[str, Any]) -> None:

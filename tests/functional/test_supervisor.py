@@ -74,6 +74,18 @@ def test_a_first_start_a_repair_an_end_and_a_second_start(tmp_path: Path) -> Non
         assert not any(secret in installation.printed for secret in secrets)
         assert "--reset-admin-password" in installation.printed
         assert installation.chat()[0] == 200
+        command = next(line for line in installation.printed.splitlines() if "A new key" in line).partition("key  ")[2]
+        made = subprocess.run(
+            ["bash", "-c", command],
+            env=installation.environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+        installation.key = made.stdout.strip()
+        wait_until(lambda: installation.chat()[0] == 200, 5, "the new key works")
         everybody = list(running(installation).values())
         os.kill(installation.pid, signal.SIGKILL)
         wait_until(lambda: ends_of(everybody), 10, "the children's end after their supervisor was killed")

@@ -69,6 +69,8 @@ def test_all_three_speak_tls_with_one_certificate(tmp_path: Path, monkeypatch: p
             assert login.status_code == 200
             page = client.get(f"{running.dashboard_url}/login")
             assert page.status_code == 200 and "Secure" in page.headers["set-cookie"]
+            for answer in (login, page, client.get(f"{running.api_url}/nothing"), client.get(running.dashboard_url)):
+                assert answer.headers["strict-transport-security"] == "max-age=31536000"
         with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
             httpx.get(f"{running.proxy_url}/health/live", verify=ssl.create_default_context(cafile=_certifi()))
         with socket.create_connection(("127.0.0.1", httpx.URL(running.proxy_url).port or 0), 5) as plain:

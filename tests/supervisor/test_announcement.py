@@ -36,7 +36,7 @@ def test_what_was_made_just_now_is_shown(tmp_path: Path) -> None:
 def test_a_later_start_says_how_to_make_new_ones(tmp_path: Path) -> None:
     text = announcement(configured(tmp_path), EVERYTHING, Outcome(0), 1)
     assert "--reset-admin-password" in text
-    assert "http://127.0.0.1:5000/api/keys" in text
+    assert "-m token_tracker.run keys create 'my key'" in text
     assert "$TT_KEY" in text
     assert "password: " not in text
 

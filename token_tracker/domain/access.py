@@ -30,6 +30,9 @@ class Permission(StrEnum):
     AUDIT_READ = "audit:read"
     TOKENS_READ = "tokens:read"
     TOKENS_MANAGE = "tokens:manage"
+    CREDENTIALS_READ = "credentials:read"
+    CREDENTIALS_MANAGE = "credentials:manage"
+    MODELS_READ = "models:read"
     ALERTS_READ = "alerts:read"
     ALERTS_MANAGE = "alerts:manage"
     PASSWORD_CHANGE = "password:change"  # noqa: S105 (a name)
@@ -67,6 +70,7 @@ GRANTS: Mapping[Role, Mapping[Permission, Reach]] = MappingProxyType(
                 Permission.USERS_READ: Reach.TEAM,
                 Permission.TEAMS_READ: Reach.TEAM,
                 Permission.PRICES_READ: Reach.ALL,
+                Permission.MODELS_READ: Reach.ALL,
                 Permission.RULES_READ: Reach.TEAM,
                 **dict.fromkeys(_OF_EVERYBODY, Reach.OWN),
             }
@@ -78,6 +82,7 @@ GRANTS: Mapping[Role, Mapping[Permission, Reach]] = MappingProxyType(
                 Permission.KEYS_MANAGE: Reach.OWN,
                 Permission.USERS_READ: Reach.OWN,
                 Permission.PRICES_READ: Reach.ALL,
+                Permission.MODELS_READ: Reach.ALL,
                 Permission.RULES_READ: Reach.OWN,
                 **dict.fromkeys(_OF_EVERYBODY, Reach.OWN),
             }
@@ -91,6 +96,8 @@ GRANTS: Mapping[Role, Mapping[Permission, Reach]] = MappingProxyType(
                     Permission.USERS_READ,
                     Permission.TEAMS_READ,
                     Permission.PRICES_READ,
+                    Permission.MODELS_READ,
+                    Permission.CREDENTIALS_READ,
                     Permission.RULES_READ,
                     Permission.AUDIT_READ,
                 ),

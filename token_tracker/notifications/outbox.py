@@ -23,7 +23,7 @@ MOST_LANES = 32  # at work at once; others wait their turn
 
 
 class Drain:
-    """`channels` by name: 'email', 'slack', 'webhook'. `clock` gives the time of an attempt."""
+    """`channels` by name: 'email', 'slack', 'webhook', 'apprise'. `clock` gives the time of an attempt."""
 
     def __init__(self, engine: Engine, channels: Mapping[str, Channel], clock: Callable[[], datetime]) -> None:
         self._engine, self._channels, self._clock = engine, channels, clock

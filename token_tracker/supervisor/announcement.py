@@ -47,26 +47,16 @@ def entrance(configuration: Configuration, made: Outcome | None) -> list[str]:
     elif made and made.first_key is not None and own_password:
         login = "admin   password: the one in TOKEN_TRACKER_ADMIN_PASSWORD"
     else:
-        login = f"admin   (forgotten? {_python()} -m token_tracker.database.init --reset-admin-password)"
+        login = f"admin   (forgotten? {_command()} init --reset-admin-password)"
     if made and made.first_key is not None:
         return [f"  {'Login':<11}{login}", f"  {'first key':<11}{made.first_key}   (shown this once)"]
-    return [f"  {'Login':<11}{login}", *_new_key(configuration.settings.api)]
+    return [f"  {'Login':<11}{login}", f"  {'A new key':<11}{_command()} keys create 'my key'"]
 
 
-def _python() -> str:
-    """This interpreter, as one would type it here."""
+def _command() -> str:
+    """The command line, as one would type it here."""
     python, here = Path(sys.executable), Path.cwd()
-    return str(python.relative_to(here) if python.is_relative_to(here) else python)
-
-
-def _new_key(api: Address) -> list[str]:
-    post = f'curl -s {_url(api)}/api/{{path}} -H "Content-Type: application/json"'
-    return [
-        f"  {'A new key':<11}log in with your password, then name the key:",
-        f"""    TOKEN=$({post.format(path="auth/login")} -d '{{"username": "admin", "password": "…"}}' \\""",
-        """      | sed 's/.*"access_token": *"\\([^"]*\\)".*/\\1/')""",
-        f"""    {post.format(path="keys")} -H "Authorization: Bearer $TOKEN" -d '{{"name": "my key"}}'""",
-    ]
+    return f"{python.relative_to(here) if python.is_relative_to(here) else python} -m token_tracker.run"
 
 
 def _model(configuration: Configuration) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 from gunicorn.app.base import BaseApplication
 
 from token_tracker.config.values import Address
+from token_tracker.supervisor.web_worker import Worker
 
 THREADS = 8  # slow readers of exports wait in them
 GRACE_S = 2  # for requests under way; all processes together have 5 s
@@ -26,7 +27,7 @@ def serve(make: Callable[[], Any], address: Address, directory: Path) -> None:
         {
             "bind": [f"{host}:{address.port}"],
             "workers": 1,
-            "worker_class": "gthread",
+            "worker_class": Worker,
             "threads": THREADS,
             "graceful_timeout": GRACE_S,
             "worker_tmp_dir": str(directory),

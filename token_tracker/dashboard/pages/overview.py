@@ -10,7 +10,7 @@ from dash import Dash, Input, Output, State, dcc, html, no_update
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from token_tracker.dashboard import budgets, figures
+from token_tracker.dashboard import alerts, budgets, figures
 from token_tracker.dashboard.data import DEFAULT_RANGE, NewestCall, Overview, Selection, load_overview, zone_or_utc
 from token_tracker.dashboard.ranges import RANGES
 from token_tracker.dashboard.sessions import csrf_token, current_viewer
@@ -203,22 +203,23 @@ def register(app: Dash, engine: Engine) -> None:
                 at, zone = datetime.now(UTC), zone_or_utc(selection.zone)
                 overview = load_overview(database, viewer, selection, at=at)
                 bars = budgets.load_bars(database, viewer, zone=zone, at=at)
+                told = alerts.load(database, viewer, zone=zone)
         except SQLAlchemyError:
             return _only_state(AWAY)
-        return _drawn(overview, budgets.panel(*bars))
+        return _drawn(overview, [*alerts.panel(told), *budgets.panel(*bars)])
 
 
 def _only_state(message: str) -> tuple[Any, ...]:
     return (message, "state bad", *(no_update,) * (2 + len(GRAPHS) + 1 + len(FILTERS)))
 
 
-def _drawn(overview: Overview, budget_panel: list[html.Section]) -> tuple[Any, ...]:
+def _drawn(overview: Overview, panels: list[html.Section]) -> tuple[Any, ...]:
     times = overview.times
     return (
         f"{overview.range_text} · updated {overview.updated_text}",
         "state",
         cards(overview),
-        budget_panel,
+        panels,
         figures.spend_over_time(overview.points, overview.models, times),
         figures.spend_by_model(overview.models),
         figures.tokens_over_time(overview.points, times),

@@ -40,6 +40,8 @@ class SmtpChannel:
             return _judged(*error.recipients[letter.recipient])
         except smtplib.SMTPAuthenticationError as error:  # somebody may set the password right
             return Outcome("retry", f"the login was refused: {_words(error.smtp_code, error.smtp_error)}")
+        except (smtplib.SMTPConnectError, smtplib.SMTPHeloError) as error:  # it turns everybody away, not this message
+            return Outcome("retry", _words(error.smtp_code, error.smtp_error))
         except smtplib.SMTPResponseException as error:
             return _judged(error.smtp_code, error.smtp_error)
         except smtplib.SMTPNotSupportedError as error:
@@ -53,7 +55,9 @@ class SmtpChannel:
         clock.daemon = True
         clock.start()
         try:
-            _expect(client.connect(self._mail.server, self._mail.port))
+            code, words = client.connect(self._mail.server, self._mail.port)
+            if code != 220:
+                raise smtplib.SMTPConnectError(code, words)
             if self._mail.security == "starttls":
                 client.starttls(context=self._trusted())
             if self._mail.password is not None:
@@ -92,7 +96,7 @@ def _cut(client: smtplib.SMTP) -> None:
 
 def _expect(answer: tuple[int, bytes]) -> None:
     code, words = answer
-    if code not in (220, 250, 251):
+    if code not in (250, 251):
         raise smtplib.SMTPResponseException(code, words)
 
 

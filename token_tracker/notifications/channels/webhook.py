@@ -11,7 +11,7 @@ from collections.abc import Callable
 import httpx
 
 from token_tracker.notifications.letter import Letter
-from token_tracker.notifications.wording import worded
+from token_tracker.notifications.messages import words_of
 from token_tracker.services.outbox import Outcome
 from token_tracker.services.usage_export import format_time
 
@@ -28,7 +28,7 @@ class SlackChannel:
         self._dashboard_url = dashboard_url
 
     def send(self, letter: Letter) -> Outcome:
-        words = worded(letter)
+        words = words_of(letter)
         lines = [f"*{_slack(words.headline)}*", _slack(words.sentence)]
         lines += [f"{_slack(name)}: {_slack(value)}" for name, value in words.lines]
         if self._dashboard_url:
