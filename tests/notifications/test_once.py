@@ -4,7 +4,7 @@ but where SMTP itself leaves it open."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,12 +13,12 @@ import pytest
 from sqlalchemy import Engine, select
 
 from tests.notifications.letters import NOON
+from tests.notifications.matrix import Cell
 from tests.notifications.servers import Mailbox, Receiver, http_receiver, mail_server
-from tests.services.test_budget_alerts import a_budget, spend
+from tests.services.test_budget_alerts import a_budget, spend, the_rules
 from token_tracker.config.values import Mail
 from token_tracker.database.models import AlertDelivery, BudgetAlert
 from token_tracker.database.session import reading, transaction
-from token_tracker.notifications import outbox as draining
 from token_tracker.notifications.channels.smtp import SmtpChannel
 from token_tracker.notifications.channels.webhook import SlackChannel
 from token_tracker.notifications.notifier import Notifier
@@ -50,8 +50,11 @@ def drain_of(engine: Engine, port: int, clock: Clock) -> Drain:
 def drained(drain: Drain, clock: Clock) -> None:
     """Until nothing is pending, moving the time to whatever waits."""
     for _ in range(200):
-        while drain.deliver_next("email"):
-            pass
+        with reading(drain._engine) as session:
+            lanes = outbox.due_lanes(session, at=clock.at)
+        for lane in lanes:
+            while drain.deliver_next(lane):
+                pass
         with reading(drain._engine) as session:
             waiting = session.scalars(select(AlertDelivery).where(AlertDelivery.state == "pending")).all()
         if not waiting:
@@ -65,13 +68,14 @@ def killed(monkeypatch: pytest.MonkeyPatch, point: str) -> Iterator[None]:
     """The next worker that comes to `point` stops there."""
     with monkeypatch.context() as patch:
         if point == "before sending":
-            patch.setattr(SmtpChannel, "send", _raise)
+            patch.setattr(Drain, "_send", _raise)
         elif point == "after the server's 250":
-            patch.setattr(draining.outbox, "finish", _raise)
+            patch.setattr(outbox, "finish", _raise)
         elif point == "before the outbox is written":
             patch.setattr("token_tracker.services.budget_alerts.enqueue", _raise)
+            patch.setattr(outbox, "enqueue", _raise)
         elif point == "after the outbox is written":
-            patch.setattr(Drain, "start_due", _raise)
+            patch.setattr(outbox, "due_lanes", _raise)
         yield
 
 
@@ -101,11 +105,12 @@ FAULTS = (
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("point", POINTS)
 def test_none_is_lost_and_none_doubled_but_where_smtp_leaves_it_open(
-    engine: Engine, point: str, fault: str, monkeypatch: pytest.MonkeyPatch, record_property: Any
+    engine: Engine, point: str, fault: str, monkeypatch: pytest.MonkeyPatch, count: Callable[[Cell], None]
 ) -> None:
     mailbox, clock = Mailbox(), Clock()
     with transaction(engine) as session:
         a_budget(session)
+        the_rules(session)
     if fault == "greylisted":
         mailbox.says["RCPT"] = ["451 come back", "250 OK"]
     elif fault.startswith("cut"):
@@ -114,7 +119,7 @@ def test_none_is_lost_and_none_doubled_but_where_smtp_leaves_it_open(
         for usd in ("5", "3", "2"):
             with transaction(engine) as session:
                 spend(session, usd, at=clock.at)
-            workers = [Notifier(engine, drain_of(engine, port, clock), "ops@example.com") for _ in range(2)]
+            workers = [Notifier(engine, drain_of(engine, port, clock)) for _ in range(2)]
             with killed(monkeypatch, point), pytest.MonkeyPatch.context() as patch:
                 if point != "after the outbox is written":
                     patch.setattr(Drain, "start_due", lambda _: None)
@@ -130,8 +135,7 @@ def test_none_is_lost_and_none_doubled_but_where_smtp_leaves_it_open(
     lost = len((crossings | {("budget.exceeded", "100")}) - arrived)
     doubled = len(ids) - len(set(ids))
     open_window = (3 if point == "after the server's 250" else 0) + (1 if fault == "cut at TAKEN" else 0)
-    record_property("matrix", f"{point} | {fault}: crossings 4, messages {len(ids)}, doubled {doubled}, lost {lost}")
-    print(f"{point} | {fault}: crossings 4, messages {len(ids)}, doubled {doubled}, lost {lost}")
+    count(Cell("mail", point, fault, 4, len(ids), doubled, lost))
     assert lost == 0
     assert len(set(ids)) == 4
     assert doubled <= open_window
@@ -152,7 +156,7 @@ def test_two_workers_that_look_and_send_at_once_send_each_message_once(engine: E
         for _ in range(9):
             with transaction(engine) as session:
                 spend(session, "1", at=NOON)
-            workers = [Notifier(engine, drain_of(engine, port, clock), "") for _ in range(3)]
+            workers = [Notifier(engine, drain_of(engine, port, clock)) for _ in range(3)]
             _together([lambda worker=worker: worker.look(NOON) for worker in workers])  # type: ignore[misc]
             _together([lambda worker=worker: _send_all(worker) for worker in workers])  # type: ignore[misc]
         drained(drain_of(engine, port, clock), clock)
@@ -181,7 +185,7 @@ def test_a_slow_receiver_delays_no_other_lane(engine: Engine) -> None:
             budget.alerts.append(BudgetAlert(threshold_percent=50, slack_webhook=url))
             spend(session, "6")
         drain = drain_of(engine, port, clock)
-        Notifier(engine, drain, "").step(NOON)
+        Notifier(engine, drain).step(NOON)
         for thread in [thread for lane, thread in drain._running.items() if lane == "email"]:
             thread.join(10)
         assert (len(mailbox.taken), len(slow.got)) == (1, 0)
@@ -198,7 +202,7 @@ def test_a_message_that_never_goes_out_is_dead_after_a_bound_and_can_be_sent_aga
         spend(session, "6")
     with mail_server(mailbox) as port:
         drain = drain_of(engine, port, clock)
-        Notifier(engine, drain, "").look(NOON)
+        Notifier(engine, drain).look(NOON)
         drained(drain, clock)
         with transaction(engine) as session:
             (row,) = outbox.list_deliveries(session, state="dead").items

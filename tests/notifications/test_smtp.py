@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -75,6 +80,69 @@ def test_a_connection_that_is_cut_before_the_mail_is_taken_is_tried_again(stage:
         assert mailbox.taken == []
         assert channel(port).send(a_letter()).kind == "sent"
     assert len(mailbox.taken) == 1
+
+
+STAGES = ("CONNECT", "EHLO", "AUTH", "MAIL", "RCPT", "DATA", "TAKEN")
+
+
+@pytest.mark.parametrize(
+    ("stage", "security"), [("TLS", "starttls"), *((stage, kind) for kind in ("starttls", "tls") for stage in STAGES)]
+)
+def test_a_connection_is_cut_at_any_stage_under_tls_with_a_login(stage: str, security: str, tls_files: Path) -> None:
+    mailbox = Mailbox()
+    mailbox.cuts_at.add(stage)
+    with mail_server(mailbox, tls=tls_files, security=security, login=True) as port:
+        assert channel(port, security, PASSWORD, tls_files).send(a_letter()).kind == "retry"
+        assert (stage in mailbox.cuts_at, len(mailbox.taken)) == (False, int(stage == "TAKEN"))
+        assert channel(port, security, PASSWORD, tls_files).send(a_letter()).kind == "sent"
+    assert set(mailbox.ids()) == {"<a1b2c3@example.com>"}
+
+
+@pytest.mark.parametrize("said", ["421 too busy", "554 no mail service here"])
+def test_a_server_that_turns_everybody_away_is_tried_again(said: str) -> None:
+    mailbox = Mailbox()
+    mailbox.says["CONNECT"] = [said, ""]
+    with mail_server(mailbox) as port:
+        outcome = channel(port).send(a_letter())
+        assert (outcome.kind, outcome.answer) == ("retry", said)
+        assert channel(port).send(a_letter()).kind == "sent"
+
+
+def test_a_login_that_is_refused_for_now_is_tried_again(tls_files: Path) -> None:
+    mailbox = Mailbox()
+    mailbox.says["AUTH"] = ["454 4.7.0 come back later"]
+    with mail_server(mailbox, tls=tls_files, security="tls", login=True) as port:
+        outcome = channel(port, "tls", PASSWORD, tls_files).send(a_letter())
+        assert (outcome.kind, "454" in outcome.answer) == ("retry", True)
+        mailbox.says.clear()
+        assert channel(port, "tls", PASSWORD, tls_files).send(a_letter()).kind == "sent"
+    assert len(mailbox.taken) == 1
+
+
+def test_a_server_that_drips_is_left_after_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("token_tracker.notifications.channels.smtp.TOTAL_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as listener, dripping(listener):
+        began_s = time.monotonic()
+        outcome = channel(listener.getsockname()[1]).send(a_letter())
+        assert (outcome.kind, time.monotonic() - began_s < 5) == ("retry", True)
+
+
+@contextmanager
+def dripping(listener: socket.socket) -> Iterator[None]:
+    """Greets with one more character each 50 ms, which no time-out of a single step notices."""
+    stop = threading.Event()
+
+    def drip() -> None:
+        client, _ = listener.accept()
+        with client, suppress(OSError):
+            while not stop.wait(0.05):
+                client.send(b"2")
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
 
 
 def test_a_cut_between_taking_and_answering_repeats_the_mail_with_the_same_message_id() -> None:

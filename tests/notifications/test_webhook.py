@@ -8,11 +8,12 @@ import json
 
 import pytest
 
+from tests import leaks
 from tests.notifications.letters import a_letter
 from tests.notifications.servers import Receiver, http_receiver
 from token_tracker.notifications.channels.webhook import SlackChannel, WebhookChannel
 
-SECRET = b"a secret of the tests"
+SECRET = leaks.secret("secret of webhooks", "a secret of the tests").encode()
 
 
 def test_a_receiver_can_verify_what_was_sent_and_when() -> None:
