@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
@@ -25,7 +26,7 @@ from token_tracker.database.session import make_engine, transaction
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BACKENDS = ("sqlite", "postgresql")
-SEARCHED = pytest.StashKey[tuple[str, list[str]]]()
+SEARCHED = pytest.StashKey[leaks.Searched]()
 SERVER = os.environ.get("TEST_DATABASE_URL") or "postgresql://postgres@127.0.0.1:5432/postgres"
 
 
@@ -36,16 +37,29 @@ def pytest_sessionstart() -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A secret that was written or answered anywhere fails the run."""
-    counted, found = leaks.end()
-    session.config.stash[SEARCHED] = counted, found
-    if found:
+    searched = _add(session.config, leaks.end())
+    if hasattr(session.config, "workeroutput"):  # one of pytest-xdist's processes
+        session.config.workeroutput["searched"] = tuple(searched)
+    if searched.found:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A process of pytest-xdist's has ended."""
+    if "searched" in getattr(node, "workeroutput", {}):
+        _add(node.config, leaks.Searched(*node.workeroutput["searched"]))
+
+
+def _add(config: pytest.Config, searched: leaks.Searched) -> leaks.Searched:
+    config.stash[SEARCHED] = config.stash.get(SEARCHED, leaks.Searched(0, 0, 0, [])).with_(searched)
+    return config.stash[SEARCHED]
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    counted, found = config.stash.get(SEARCHED, ("", []))
-    terminalreporter.write_line(f"searched for {counted}: {len(found)} found", red=bool(found))
-    for each in found:
+    searched = config.stash[SEARCHED]
+    terminalreporter.write_line(str(searched), red=bool(searched.found))
+    for each in searched.found:
         terminalreporter.write_line(f"LEAKED {each}", red=True)
 
 

@@ -12,7 +12,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 SHORTEST = 8  # shorter ones would be found by chance
 SHOWN_ONCE = {"access_token": "JWT", "refresh_token": "refresh token", "key": "virtual key", "token": "service token"}
@@ -26,6 +26,22 @@ _looked_at: list[int] = []
 _found: set[str] = set()
 _directory = tempfile.TemporaryDirectory(prefix="tt-written-")
 WRITTEN = Path(_directory.name)
+
+
+class Searched(NamedTuple):
+    """How much was looked through, and each secret that was found: its kind and the file."""
+
+    secrets: int
+    files: int
+    size_bytes: int
+    found: list[str]
+
+    def with_(self, other: Searched) -> Searched:
+        return Searched(*(mine + others for mine, others in zip(self, other, strict=True)))
+
+    def __str__(self) -> str:
+        looked = f"{self.files} files, {self.size_bytes:,} bytes"
+        return f"searched for {self.secrets} secrets in {looked}: {len(self.found)} found"
 
 
 def secret(kind: str, text: str) -> str:
@@ -99,10 +115,8 @@ def begin() -> None:
     logging.getLogger("token_tracker").addHandler(handler)
 
 
-def end() -> tuple[str, list[str]]:
-    """What was searched for, in words, and each secret that was found: its kind and the file."""
+def end() -> Searched:
     for handler in logging.getLogger("token_tracker").handlers:
         handler.flush()
     look(path for path in WRITTEN.iterdir())
-    amount = sum(_looked_at)
-    return f"{len(_made)} secrets in {len(_looked_at)} files, {amount:,} bytes", sorted(_found)
+    return Searched(len(_made), len(_looked_at), sum(_looked_at), sorted(_found))

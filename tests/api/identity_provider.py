@@ -11,7 +11,6 @@ import base64
 import hashlib
 import json
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests import leaks
+from tests.ports import free_port
 
 CLIENT, SECRET = "token-tracker", leaks.secret("secret of the OIDC client", "the client's secret")
 KEY, OTHER_KEY = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
@@ -102,9 +102,7 @@ class Provider(BaseHTTPRequestHandler):
 @contextmanager
 def running_provider() -> Iterator[str]:
     """Its issuer, once it answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with subprocess.Popen([sys.executable, "-m", "tests.api.identity_provider", str(port)]) as process:
         url, give_up = f"http://127.0.0.1:{port}", time.monotonic() + 20
         while True:

@@ -21,17 +21,12 @@ import pytest
 from sqlalchemy import Engine
 
 from tests import leaks
+from tests.ports import free_port
 from token_tracker.database.session import transaction
 from token_tracker.services.accounts import create_user
 
 PASSWORD = "correct horse battery"
 START = datetime(2026, 3, 1, tzinfo=UTC)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 class Served:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,7 +13,8 @@ from typing import Any
 from sqlalchemy import make_url
 
 from tests.deploy.compose import ROOT, environment, read, variables_of
-from tests.functional.installation import free_ports, wait_until
+from tests.functional.installation import wait_until
+from tests.ports import free_port, free_ports
 
 START_S = 90  # as the file's health checks say
 OURS = {"proxy": "8000", "api": "5000", "dashboard": "8050"}  # and where each listens
@@ -33,7 +32,7 @@ class Composition:
         self.variables = variables_of(directory / ".env")
         self.services: dict[str, Any] = read(self.variables)["services"]
         self.redis_port, *ports = free_ports(4)
-        self.metrics_port = two_free_ports()
+        self.metrics_port = free_port(neighbours=2)
         self.ports = dict(zip(OURS, ports, strict=True))
         database = make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
         password = self.variables["POSTGRES_PASSWORD"]
@@ -125,17 +124,6 @@ class Composition:
             return {"PATH": os.environ["PATH"], **self.services[name]["environment"]}
         found = environment(self.services[name], self.variables)
         return {**{each: _replaced(value, here) for each, value in found.items()}, "PYTHONPATH": str(ROOT)}
-
-
-def two_free_ports() -> int:
-    """The first of two neighbours that were free a moment ago."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            with contextlib.suppress(OSError, OverflowError):
-                second.bind(("127.0.0.1", port + 1))
-                return port
 
 
 def _replaced(text: str, here: Mapping[str, str]) -> str:

@@ -17,8 +17,8 @@ import openai
 import pytest
 
 from tests.functional.house import House, make_house
-from tests.functional.installation import free_ports
 from tests.functional.provider_books import FakeProvider
+from tests.ports import free_ports
 from tests.proxy.house import KEY, RATES, UPSTREAM_KEY, wait_until
 from tests.proxy.house import House as Worker
 from token_tracker.config.values import Deployment, Secret

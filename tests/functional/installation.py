@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,24 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from tests import leaks
+from tests.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO_MODEL = {
     "model_name": "demo",
     "litellm_params": {"model": "demo/echo", "input_cost_per_token": 0.000001, "output_cost_per_token": 0.000002},
 }
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that were free a moment ago, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for listener in sockets:
-            listener.bind(("127.0.0.1", 0))
-        return [int(listener.getsockname()[1]) for listener in sockets]
-    finally:
-        for listener in sockets:
-            listener.close()
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float, what: str) -> Any:

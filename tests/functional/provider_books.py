@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from tests.functional.installation import ROOT, free_ports, wait_until
+from tests.functional.installation import ROOT, wait_until
+from tests.ports import free_ports
 
 Entry = dict[str, Any]
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.functional.installation import DEMO_MODEL, Installation, free_ports, wait_until
+from tests.functional.installation import DEMO_MODEL, Installation, wait_until
+from tests.ports import free_ports
 
 LIMIT_NANO_USD = 2_000_000
 

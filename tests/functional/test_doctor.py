@@ -18,8 +18,9 @@ from sqlalchemy import text
 
 from tests.conftest import using
 from tests.functional.command_line import must, typed
-from tests.functional.installation import DEMO_MODEL, Installation, free_ports, wait_until
+from tests.functional.installation import DEMO_MODEL, Installation, wait_until
 from tests.notifications.servers import PASSWORD, Mailbox, certificate, mail_server
+from tests.ports import free_ports
 from token_tracker.cli.checks.findings import Status
 from token_tracker.cli.checks.stores import _compared
 from token_tracker.config.encryption import Keyring, make_key

@@ -16,8 +16,9 @@ import anthropic
 import openai
 import pytest
 
-from tests.functional.installation import ROOT, free_ports, wait_until
+from tests.functional.installation import ROOT, wait_until
 from tests.functional.provider_books import FakeProvider
+from tests.ports import free_ports
 from tests.proxy.house import KEY, key_record, publish
 from token_tracker.domain.usage import TOKEN_CLASSES
 from token_tracker.proxy.books import framing

@@ -14,8 +14,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tests.functional.installation import ROOT, free_ports, wait_until
+from tests.functional.installation import ROOT, wait_until
 from tests.functional.provider_books import FakeProvider
+from tests.ports import free_ports
 
 MASTER_KEY = "sk-" + "ab" * 24
 CALLBACK = ROOT / "token_tracker" / "proxy" / "litellm" / "token_tracker_callback.py"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
 from _pytest.terminal import TerminalReporter
 
-from tests.notifications.matrix import Cell, Matrix
+from tests.notifications.matrix import Cell, lines
 from tests.notifications.servers import certificate
 
-_MATRIX = pytest.StashKey[Matrix]()
+_CELL = "what became of messages"  # with its test's report, from whichever process ran it
 
 
 @pytest.fixture(scope="session")
@@ -22,12 +23,19 @@ def tls_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def count(request: pytest.FixtureRequest) -> Callable[[Cell], None]:
     """Puts what came of one run into the matrix."""
-    return request.config.stash.setdefault(_MATRIX, Matrix()).add
+    return lambda cell: request.node.user_properties.append((_CELL, astuple(cell)))
 
 
-def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
-    matrix = config.stash.get(_MATRIX, None)
-    if matrix is not None:
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
+    told = [
+        Cell(*value)
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+        for name, value in report.user_properties
+        if name == _CELL
+    ]
+    if told:
         terminalreporter.section("kills and faults: crossings, messages, doubled, lost")
-        for line in matrix.lines():
+        for line in lines(told):
             terminalreporter.write_line(line)

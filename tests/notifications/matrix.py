@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -19,24 +20,17 @@ class Cell:
     lost: int
 
 
-class Matrix:
-    def __init__(self) -> None:
-        self._cells: list[Cell] = []
-
-    def add(self, cell: Cell) -> None:
-        self._cells.append(cell)
-
-    def lines(self) -> list[str]:
-        """A line for each way and kill over all faults and databases, and one for all."""
-        rows: defaultdict[tuple[str, str], list[Cell]] = defaultdict(list)
-        for cell in self._cells:
-            rows[cell.way, cell.killed].append(cell)
-        width = max(len(f"{way}, killed {killed}") for way, killed in rows)
-        lines = [_line(f"{way}, killed {killed}".ljust(width), cells) for (way, killed), cells in rows.items()]
-        return [*lines, _line("all".ljust(width), self._cells)]
+def lines(told: Sequence[Cell]) -> list[str]:
+    """A line for each way and kill over all faults and databases, and one for all."""
+    rows: defaultdict[tuple[str, str], list[Cell]] = defaultdict(list)
+    for cell in told:
+        rows[cell.way, cell.killed].append(cell)
+    width = max(len(f"{way}, killed {killed}") for way, killed in rows)
+    each = [_line(f"{way}, killed {killed}".ljust(width), cells) for (way, killed), cells in rows.items()]
+    return [*each, _line("all".ljust(width), told)]
 
 
-def _line(name: str, cells: list[Cell]) -> str:
+def _line(name: str, cells: Sequence[Cell]) -> str:
     crossings, messages, doubled, lost = (
         sum(getattr(cell, field) for cell in cells) for field in ("crossings", "messages", "doubled", "lost")
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import subprocess
 import threading
@@ -16,6 +15,8 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult
+
+from tests.ports import free_port
 
 PASSWORD = "open sesame"
 
@@ -113,9 +114,7 @@ def mail_server(
     mailbox: Mailbox, *, tls: Path | None = None, security: str = "none", login: bool = False
 ) -> Iterator[int]:
     """Its port. `tls`: a directory with `cert.pem` and `key.pem`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     context = None
     if tls is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.functional.installation import free_ports
+from tests.ports import free_ports
 from token_tracker.config.values import Address
 from token_tracker.supervisor.ports import answers, check_free, reserve_loopback_port
 

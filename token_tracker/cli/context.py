@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -55,6 +56,24 @@ def engine_of(url: str, *, statement_timeout_ms: int = 30_000) -> Iterator[Engin
         yield engine
     finally:
         engine.dispose()
+
+
+@contextmanager
+def interruptible_after() -> Iterator[None]:
+    """Ctrl-C takes effect at the end of this block: amid a call of the database's it would come out as its error."""
+    pressed = False
+
+    def note(*_: object) -> None:
+        nonlocal pressed
+        pressed = True
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def keyring(settings: Settings) -> Keyring:

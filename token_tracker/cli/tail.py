@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import click
 
 from token_tracker.cli import shown
-from token_tracker.cli.context import books, now
+from token_tracker.cli.context import books, interruptible_after, now
 from token_tracker.cli.options import filters, which_calls
 from token_tracker.database.session import reading
 from token_tracker.services import usage
@@ -31,13 +31,13 @@ def tail(last: int, no_follow: bool, as_json: bool, **which: str | None) -> None
     """
     asked = filters(which, None, None)
     with books() as engine:
-        with reading(engine) as session:
+        with interruptible_after(), reading(engine) as session:
             newcomers = Newcomers(session, asked, now())
             found = usage.page(session, asked, limit=last).items if last else []
         _show(reversed(found), as_json)
         while not no_follow:
             time.sleep(POLL_S)
-            with reading(engine) as session:
+            with interruptible_after(), reading(engine) as session:
                 _show(newcomers.look(session, now()), as_json)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_ports
 from tests.proxy.gate import stand as stands
 from tests.proxy.gate.stand import NOON_US, Stand, budget, rate, run
 from token_tracker.domain.holds import Ask
@@ -34,10 +35,7 @@ class Server:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        with socket.socket() as free, socket.socket() as second:
-            free.bind(("127.0.0.1", 0))
-            second.bind(("127.0.0.1", 0))
-            self.port, self.bus_port = free.getsockname()[1], second.getsockname()[1]
+        self.port, self.bus_port = free_ports(2)
         self.process: subprocess.Popen[bytes] | None = None
         self.url = f"redis://127.0.0.1:{self.port}/3"
 

@@ -12,10 +12,10 @@ import openai
 import pytest
 
 from tests.functional.provider_books import FakeProvider, body_of, header_of
+from tests.ports import free_port
 from tests.proxy.house import KEY, wait_until
 from tests.proxy.lanes.translating import Lane, running_lane, tokens
 from tests.proxy.litellm.running import KEY as CHILD_KEY
-from tests.proxy.litellm.running import free_port
 from token_tracker.config.values import Deployment, Routing, Secret
 from token_tracker.proxy.books.records import End, Open
 

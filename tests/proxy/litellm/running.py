@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from tests.ports import free_port
 
 KEY = "sk-" + "0f" * 24
 LAUNCH = "import sys; from token_tracker.proxy.litellm.launcher import main; sys.exit(main())"
@@ -69,12 +70,6 @@ class Answer:
         self.status = status
         self.headers = [(name.encode(), value.encode()) for name, value in headers]
         self.body = body
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 class Serving:

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.proxy.litellm.running import KEY, Answer, Child, free_port
+from tests.ports import free_port
+from tests.proxy.litellm.running import KEY, Answer, Child
 from tests.proxy.litellm.upstream import SPEECH, Upstream
 from token_tracker.proxy.litellm.environment import child_environment
 from token_tracker.proxy.litellm.evidence import EvidenceServer

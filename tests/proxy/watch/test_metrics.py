@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import http.client
 import re
-import socket
 import time
 from decimal import Decimal
 
 from msgspec import structs
 
+from tests.ports import free_port
 from tests.proxy.conftest import MakeHouse
 from tests.proxy.house import KEY, House, key_record, wait_until
 from tests.proxy.upstream import Out, Seen, Upstream
@@ -125,9 +125,7 @@ def test_what_the_recorder_says_is_told(make_house: MakeHouse) -> None:
 
 
 def test_a_port_of_their_own_tells_them_without_a_key_and_nothing_else(make_house: MakeHouse) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     house = make_house(settings={"metrics": Address("127.0.0.1", port)})
     assert house.chat().status == 200
     own = replace_port(house, port)
