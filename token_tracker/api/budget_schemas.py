@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from token_tracker.api.rule_schemas import ModelName, ScopeGiven, ScopeShown, time_shown
-from token_tracker.api.schemas import MAX_WHOLE, Input, Name, PageQuery, Period, Time, Usd, Whole, given
+from token_tracker.api.schemas import MAX_WHOLE, Input, Limit, Name, PageQuery, Period, Time, Usd, Whole, given
 from token_tracker.config import recipients
 from token_tracker.database.models import Budget, BudgetAlert, BudgetTopUp
 from token_tracker.domain.money import format_usd
@@ -140,6 +140,7 @@ class BudgetPage(Struct, frozen=True):
 class StatusQuery(PageQuery, frozen=True):
     """`member`: one member of a budget for each; without it they come page by page."""
 
+    limit: Limit = 50  # of a rolling window each member has up to 720 counters of each measure
     member: Annotated[str, Meta(max_length=255)] | None = None
 
 

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import cast
+from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Select, Table, exists, func, select
+from sqlalchemy import ColumnElement, ScalarSelect, Select, Table, func, select
 from sqlalchemy.orm import Session
 
 from token_tracker.database.models import Budget, CounterState
@@ -141,13 +141,16 @@ class _Look:
 
     def _counted(self, measure: str, after: str) -> Select[str]:
         """Leaps from each member to the next: a rolling window has up to 720 counters of each."""
-        of_measure = (_STATES.budget_id == self.rule.id, _STATES.measure == measure)
-        first = select(func.min(_STATES.member).label("name")).where(*of_measure, _STATES.member > after)
-        known = first.cte("known", recursive=True)
-        following = select(func.min(_STATES.member)).where(*of_measure, _STATES.member > known.c.name)
-        known = known.union_all(select(following.scalar_subquery()).where(known.c.name.is_not(None)))
-        in_window = exists().where(*self._in_window(measure), _STATES.member == known.c.name)
-        return select(known.c.name).where(in_window)
+        counters = select(_STATES.member).where(_STATES.budget_id == self.rule.id, _STATES.measure == measure)
+
+        def following(name: Any) -> ScalarSelect[str]:
+            return counters.where(_STATES.member > name).order_by(_STATES.member).limit(1).scalar_subquery()
+
+        known = select(following(after).label("name")).cte("known", recursive=True)
+        known = known.union_all(select(following(known.c.name)).where(known.c.name.is_not(None)))
+        # In order by its nature, so that LIMIT ends it. A value of each, as an EXISTS would be a join to PostgreSQL.
+        in_window = select(_STATES.bucket).where(*self._in_window(measure), _STATES.member == known.c.name).limit(1)
+        return select(known.c.name).where(in_window.scalar_subquery().is_not(None))
 
     def amounts(self, names: Sequence[str]) -> dict[tuple[str, str], tuple[int, int, int]]:
         """(spent, unproven, spent lately) by measure and member."""
