@@ -132,6 +132,9 @@ def _questions(last: datetime | None, budgets: dict[str, str]) -> Iterator[Quest
     yield Question("30 days by day and model", _summary(month, group_by="day,model"))
     for name, path in budgets.items():
         yield Question(f"budget status {name}", path)
+    for name, path in budgets.items():
+        if "each" in name:
+            yield Question(f"budget status {name}, 100 members", f"{path}?limit=100", promised=False)
     yield Question("all time by model", _summary({}, group_by="model"), promised=False)
     yield Question("30 days by model and user", _summary(month, group_by="model,user"), promised=False)
     yield Question("30 days by model, one team", _summary(month, group_by="model", team="team07"), promised=False)

@@ -140,7 +140,7 @@ class BudgetPage(Struct, frozen=True):
 class StatusQuery(PageQuery, frozen=True):
     """`member`: one member of a budget for each; without it they come page by page."""
 
-    limit: Limit = 50  # of a rolling window each member has up to 720 counters of each measure
+    limit: Limit = 25  # of a rolling window each member has up to 720 counters of each measure
     member: Annotated[str, Meta(max_length=255)] | None = None
 
 
