@@ -131,12 +131,14 @@ class _Look:
             for measure in measures_of(rule)
         }
         self._holds = self._holds_by_member()
+        self._in_order: dict[str, list[str]] = {}  # members by measure, as the database orders them
 
     def member_names(self, after: str, limit: int) -> list[str]:
         """Of the window, in order."""
         names = {name for both in self._held.values() for held in both for name in held if name > after}
         for measure in measures_of(self.rule):
-            names.update(self._session.scalars(self._counted(measure, after).limit(limit)))
+            self._in_order[measure] = list(self._session.scalars(self._counted(measure, after).limit(limit)))
+            names.update(self._in_order[measure])
         return sorted(names)[:limit]
 
     def _counted(self, measure: str, after: str) -> Select[str]:
@@ -155,8 +157,13 @@ class _Look:
     def amounts(self, names: Sequence[str]) -> dict[tuple[str, str], tuple[int, int, int]]:
         """(spent, unproven, spent lately) by measure and member."""
         found: dict[tuple[str, str], tuple[int, int, int]] = {}
-        recent_s = int((self._at - _RECENT).timestamp())
+        recent_s, wanted = int((self._at - _RECENT).timestamp()), set(names)
         for measure in measures_of(self.rule):
+            counted = [name for name in self._in_order.get(measure, names) if name in wanted]
+            if not counted:
+                continue
+            # A range of the index: for a list of names alone PostgreSQL may read all members' counters.
+            in_range = _STATES.member.between(counted[0], counted[-1])
             statement = (
                 select(
                     _STATES.member,
@@ -164,7 +171,7 @@ class _Look:
                     func.sum(_STATES.unproven),
                     func.coalesce(func.sum(_STATES.spent).filter(_STATES.bucket > recent_s), 0),
                 )
-                .where(*self._in_window(measure), _STATES.member.in_(names))
+                .where(*self._in_window(measure), in_range, _STATES.member.in_(counted))
                 .group_by(_STATES.member)
             )
             for member, spent, unproven, lately in self._session.execute(statement):
