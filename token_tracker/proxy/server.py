@@ -212,7 +212,7 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         snapshot_made_at_us=lambda: snapshot.made_at_us,
         status=status_path(settings),
         reloads=lambda: (reloading.count, not app.health.config_problems),
-        refusals=(refusals := RefusalCounts(journal.refused)),
+        refusals=(refusals := RefusalCounts(journal.refused, journal.incarnation)),
         calls=CallLog(settings.log_format) if settings.log_calls else None,
         gate=gate,
     )

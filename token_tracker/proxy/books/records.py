@@ -106,9 +106,11 @@ class Refused(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="r"):
     model: str  # an entry of `model_list`, 'other', or '' where none was read
     endpoint: str
     calls: int
+    writer: str = ""  # whose count it is, and a number that grows with each of its counts; '' in older records
+    serial: int = 0
 
-    def times(self, calls: int) -> Refused:
-        return msgspec.structs.replace(self, calls=calls)
+    def counted(self, calls: int, writer: str, serial: int) -> Refused:
+        return msgspec.structs.replace(self, calls=calls, writer=writer, serial=serial)
 
 
 def owner_of(team: str, user: str) -> str:

@@ -37,6 +37,8 @@ def refusal_row(refused: Refused) -> RefusalRow:
         "model": refused.model[:255],
         "endpoint": refused.endpoint[:64],
         "calls": refused.calls,
+        "writer": refused.writer[:64],
+        "serial": refused.serial,
     }
 
 
