@@ -301,3 +301,28 @@ def test_anthropics_files_go_to_anthropic_with_its_own_key(make_house: MakeHouse
     first, second = upstream.seen
     assert (first.target, first.header(b"x-api-key"), first.header(b"authorization")) == ("/v1/files", b"sk-a", None)
     assert (second.target, second.header(b"api-key")) == ("/openai/v1/files", b"sk-z")
+
+
+@pytest.mark.parametrize("size", [100, 300_000])
+def test_a_row_tells_how_many_bytes_went_up_and_came_down(make_house: MakeHouse, size: int) -> None:
+    """At once or in pieces; a passed path has nothing else to tell how much it was."""
+    house = synced(make_house(keys={KEY: key_record(permissions=("passthrough",))}))
+
+    async def answer(seen: Seen, out: Out) -> None:
+        await out.begin_stream()
+        for _ in range(3):
+            await out.chunk(b"x" * size)
+        await out.end()
+
+    house.upstream.answer = answer
+    assert len(house.call(b"y" * size, "/pass/gpt/v1/x", content_type="a/b").body) == 3 * size
+    assert (house.row().cost_source, house.row().request_bytes, house.row().response_bytes) == (
+        "unpriced", size, 3 * size,
+    )  # fmt: skip
+
+
+def test_a_row_of_what_was_never_sent_tells_no_bytes(make_house: MakeHouse, upstream: Upstream) -> None:
+    nobody = Deployment("gpt", "openai", "m", api_base="http://127.0.0.1:1/v1", api_key=Secret("k"))
+    house = make_house(exact={"gpt": (nobody,)})
+    assert house.chat().status == 502
+    assert (house.row().request_bytes, house.row().response_bytes) == (0, 0)

@@ -61,6 +61,8 @@ class End(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="e"):
     unproven_nano_usd: int = 0  # what of the hold may have been spent beyond the cost
     unproven_tokens: int = 0
     overrun_nano_usd: int = 0  # the cost beyond the hold
+    request_bytes: int = 0  # of the body that went up, and of what came down of the answer's
+    response_bytes: int = 0
 
 
 class Awaiting(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="a"):

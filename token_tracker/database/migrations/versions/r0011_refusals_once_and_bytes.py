@@ -1,4 +1,4 @@
-"""How far each worker's counts of refusals are booked, apart from the journal's offsets.
+"""How far each worker's counts of refusals are booked, apart from the journal's offsets; and bytes of each attempt.
 
 Revision ID: 0011
 """
@@ -21,3 +21,5 @@ def upgrade() -> None:
         sa.Column("serial", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("writer", name=op.f("pk_refusals_booked")),
     )
+    for name in ("request_bytes", "response_bytes"):
+        op.add_column("token_usage", sa.Column(name, sa.BigInteger(), server_default="0", nullable=False))
