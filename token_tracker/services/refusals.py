@@ -17,7 +17,7 @@ from token_tracker.services import bulk
 
 _TABLE, _BOOKED = (cast(Table, model.__table__) for model in (RefusalsHourly, RefusalsBooked))
 _KEY = tuple(column.name for column in _TABLE.primary_key.columns)
-# One count by the column names of `refusals_hourly`; and its `writer` ('': nobody knows) and `serial` there.
+# One count by the column names of `refusals_hourly`; and its `writer`, if it is known, and `serial` there.
 RefusalRow = dict[str, Any]
 
 
@@ -37,7 +37,7 @@ def book_refusals(session: Session, rows: Sequence[RefusalRow]) -> None:
 
 def _new(session: Session, rows: Sequence[RefusalRow]) -> list[RefusalRow]:
     """Those that are not booked yet, which they are from now on."""
-    writers = sorted({row["writer"] for row in rows} - {""})
+    writers = sorted({row.get("writer", "") for row in rows} - {""})
     if not writers:
         return list(rows)
     bulk.insert_missing(session, _BOOKED, [{"writer": writer, "serial": 0} for writer in writers])
@@ -45,7 +45,7 @@ def _new(session: Session, rows: Sequence[RefusalRow]) -> list[RefusalRow]:
     booked: dict[str, int] = {row.writer: row.serial for row in session.execute(locked)}
     new = []
     for row in rows:
-        writer = row["writer"]
+        writer = row.get("writer", "")
         if writer and row["serial"] <= booked[writer]:
             continue
         if writer:

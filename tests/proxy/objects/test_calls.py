@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from tests.proxy.conftest import MakeHouse
-from tests.proxy.house import KEY, House, Reply, key_record, wait_until
+from tests.proxy.house import KEY, House, Reply, key_record, synced, wait_until
 from tests.proxy.upstream import Answer, Out, Seen, Upstream, event
 from token_tracker.config.values import Deployment, GatewayOptions, Secret
 from token_tracker.proxy.books.journal import Journal, JournalUnavailable
-from token_tracker.proxy.books.object_index import SYNCED_TO, ObjectIndex
+from token_tracker.proxy.books.object_index import ObjectIndex
 from token_tracker.proxy.books.records import Stored
 from token_tracker.proxy.objects.mentions import FILES_MAX
 
@@ -33,13 +33,6 @@ MULTIPART = "multipart/form-data; boundary=b"
 @pytest.fixture
 def house(make_house: MakeHouse) -> House:
     return synced(make_house(keys=KEYS))
-
-
-def synced(house: House) -> House:
-    index = ObjectIndex(house.settings.data_dir / "objects.db")
-    index.note(SYNCED_TO, 1)
-    index.close()
-    return house
 
 
 def saying(content: Any) -> Answer:
