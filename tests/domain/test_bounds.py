@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from token_tracker.domain.bounds import NOTHING, Bound, Candidate, Extent, Facts, worst_case
+from token_tracker.domain.bounds import NOTHING, Bound, Candidate, Extent, Facts, dearest, is_plain, worst_case
 from token_tracker.domain.extras import Extras, ServiceTier
 from token_tracker.domain.pricing import Choice, CostSource, cost_nano_usd, make_price
 from token_tracker.domain.usage import Usage
@@ -154,3 +155,53 @@ def test_no_split_of_a_prompt_into_classes_costs_more_than_was_held(
     extent = Extent(text_tokens=usage.prompt_tokens, writes_cache=True, tiers=(ServiceTier.STANDARD, tier))
     cost = cost_nano_usd(usage, price, Extras(tier=tier))
     assert cost is not None and Decimal(cost) <= usd(worst_case(extent, [candidate()]), usage.completion_tokens)
+
+
+SEARCHING = Candidate("openai", "gpt-4o-search-preview", priced(), Facts(output_tokens=100))
+FREE = Candidate("ollama", "m", Choice(CostSource.LOCAL), Facts(context_tokens=8192))
+WHOLE_FACTS = candidate("openai", output_tokens=4096, context_tokens=128_000)
+
+
+@given(
+    st.lists(st.sampled_from([candidate(), candidate("openrouter"), WHOLE_FACTS, FREE, SEARCHING]), min_size=1),
+    st.integers(0, 400_000),
+    st.one_of(st.none(), st.integers(0, 100_000)),
+)
+def test_what_is_found_once_for_all_plain_texts_is_their_worst_case(
+    candidates: list[Candidate], text_tokens: int, own_maximum: int | None
+) -> None:
+    extent = Extent(text_tokens=text_tokens, own_maximum=own_maximum)
+    assert is_plain(extent)
+    known, whole = dearest(candidates), worst_case(extent, candidates)
+    if known is None:
+        assert SEARCHING in candidates and whole.why
+    elif text_tokens < known.below_tokens:
+        assert known.bound(text_tokens) == whole
+    else:
+        assert text_tokens > 200_000
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"images": 1},
+        {"audio_bytes": 1},
+        {"is_open": True},
+        {"unbounded": "it searches"},
+        {"outputs": 2},
+        {"extra_output_tokens": 1},
+        {"writes_cache": True},
+        {"speaks": True},
+        {"tiers": (ServiceTier.PRIORITY,)},
+        {"made_tokens": 1},
+        {"queries": 1},
+    ],
+)
+def test_whatever_else_is_asked_for_is_not_plain(more: dict[str, Any]) -> None:
+    assert not is_plain(Extent(text_tokens=5, **more))
+
+
+def test_a_text_without_a_price_is_not_found_once_for_all() -> None:
+    assert dearest([Candidate("openai", "m", Choice(CostSource.UNPRICED))]) is None
+    assert dearest([candidate(rates={"input_cost_per_token": "0.000001"})]) is None
+    assert dearest([]) is None

@@ -13,11 +13,13 @@ from sqlalchemy import Engine
 from tests.notifications.letters import NOON
 from tests.notifications.matrix import Cell
 from tests.notifications.servers import Mailbox, Receiver, http_receiver, mail_server
+from tests.notifications.test_apprise import service
 from tests.notifications.test_once import POINTS, Clock, _until_killed, drain_of, drained, killed
 from tests.services.test_budget_alerts import a_budget, spend
 from tests.services.test_reports import a_report, booked
 from token_tracker.database.models import BudgetAlert
 from token_tracker.database.session import reading, transaction
+from token_tracker.notifications.channels.apprise import AppriseChannel
 from token_tracker.notifications.channels.webhook import SlackChannel, WebhookChannel
 from token_tracker.notifications.notifier import Notifier
 from token_tracker.notifications.outbox import Drain
@@ -43,10 +45,17 @@ def told_by(way: str, receiver: Receiver) -> list[str]:
     return [json.loads(body)[field].partition("\n")[0] for _, body in receiver.got]
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("point", POINTS)
-@pytest.mark.parametrize("way", ["webhook", "slack_webhook"])
-def test_a_webhook_gets_each_message_and_twice_only_where_nobody_can_know(
+WAYS = [(way, point, fault) for way in ("webhook", "slack_webhook") for point in POINTS for fault in FAULTS]
+# Each of its messages is a process of its own: the points and faults that differ for it.
+WAYS += [
+    ("apprise", point, fault)
+    for point in ("nowhere", "before sending", "after the server's 250")
+    for fault in ("none", "answers 503")
+]
+
+
+@pytest.mark.parametrize(("way", "point", "fault"), WAYS)
+def test_a_receiver_gets_each_message_and_twice_only_where_nobody_can_know(
     engine: Engine, way: str, point: str, fault: str, count: Callable[[Cell], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     receiver, clock = Receiver(), Clock()
@@ -55,9 +64,14 @@ def test_a_webhook_gets_each_message_and_twice_only_where_nobody_can_know(
     with http_receiver(receiver) as url:
         with transaction(engine) as session:
             a_budget(session, ()).alerts = [
-                BudgetAlert(threshold_percent=int(each), **{way: url}) for each in THRESHOLDS
+                BudgetAlert(threshold_percent=int(each), **{way: service(url) if way == "apprise" else url})
+                for each in THRESHOLDS
             ]
-        channels = {"slack": SlackChannel(), "webhook": WebhookChannel(b"a secret of the tests")}
+        channels = {
+            "slack": SlackChannel(),
+            "webhook": WebhookChannel(b"a secret of the tests"),
+            "apprise": AppriseChannel(),
+        }
         for usd in ("5", "3"):
             with transaction(engine) as session:
                 spend(session, usd, at=clock.at)

@@ -20,6 +20,7 @@ AUDIO_BYTES_PER_S = 500  # 4 kbit/s: below what any codec in use makes of speech
 AUDIO_TOKENS_PER_S = 50  # Gemini counts 32, others less
 SPEECH_TOKENS_PER_CHARACTER = 64  # sound made of text, slowly spoken
 PICO_PER_NANO = 1000
+LARGEST_TEXT = 2**62  # tokens: where a price has no tier by length
 
 # Tokens of one image however large: OpenAI's most patches times its dearest multiplier, Anthropic's, xAI's and
 # Mistral's published maxima. Others: the model's context window.
@@ -76,6 +77,9 @@ class Extent(NamedTuple):
         return ((name, count) for name, count in named if count)
 
 
+_PLAIN = Extent()
+
+
 class Facts(NamedTuple):
     """What is known of a deployment's model; None: not known."""
 
@@ -113,6 +117,50 @@ class Bound(NamedTuple):
     why: str = ""
 
 
+class Dearest(NamedTuple):
+    """What a plain text (see `is_plain`) of less than `below_tokens` costs at most at some candidates: pico-dollars for
+    each token of either side."""
+
+    input_pico: int
+    output_pico: int
+    below_tokens: int
+    model_maximum: int | None
+
+    def bound(self, text_tokens: int) -> Bound:
+        """The same as `worst_case`."""
+        usd = -(-text_tokens * self.input_pico // PICO_PER_NANO)
+        return Bound(usd, self.output_pico, text_tokens, 1, self.model_maximum)
+
+
+def is_plain(extent: Extent) -> bool:
+    """Whether it is one answer to a text and nothing else: what nearly all calls are."""
+    return extent[1:6] == _PLAIN[1:6] and extent[7:] == _PLAIN[7:]  # all but `text_tokens` and `own_maximum`
+
+
+def dearest(candidates: Iterable[Candidate]) -> Dearest | None:
+    """For all plain texts at once; None where the least of them has no bound or no price."""
+    incoming = outgoing = 0
+    below = LARGEST_TEXT
+    maxima: list[int | None] = []
+    for candidate in candidates:
+        maxima.append(candidate.facts.output_tokens)
+        if _unbounded(_PLAIN, candidate, 0):
+            return None
+        if _is_free(candidate.price):
+            continue
+        price = candidate.price.price
+        if price is None or not price.table:
+            return None
+        table = price.table
+        inputs = table.dearest_pico(_input_classes(_PLAIN, candidate), 0, _PLAIN.tiers)
+        outputs = table.dearest_pico(_output_classes(_PLAIN), 0, _PLAIN.tiers)
+        if inputs is None or outputs is None:
+            return None
+        incoming, outgoing = max(incoming, inputs), max(outgoing, outputs)
+        below = min(below, table.second_beginning or below)
+    return Dearest(incoming, outgoing, below, _model_maximum(maxima)) if maxima else None
+
+
 def worst_case(extent: Extent, candidates: Iterable[Candidate]) -> Bound:
     """The bound over all that the call may reach."""
     if extent is NOTHING:
@@ -138,8 +186,11 @@ def worst_case(extent: Extent, candidates: Iterable[Candidate]) -> Bound:
         is_priced = is_priced and priced is not None
         usd = None if usd is None or priced is None else max(usd, priced[0])
         per_output = max(per_output, priced[1]) if priced else per_output
-    model_maximum = None if None in maxima else max((each for each in maxima if each is not None), default=None)
-    return Bound(usd, per_output, tokens, extent.outputs, model_maximum, is_priced, why)
+    return Bound(usd, per_output, tokens, extent.outputs, _model_maximum(maxima), is_priced, why)
+
+
+def _model_maximum(maxima: list[int | None]) -> int | None:
+    return None if None in maxima else max((each for each in maxima if each is not None), default=None)
 
 
 def _is_free(price: Choice) -> bool:

@@ -181,6 +181,11 @@ class RateTable:
         return max((self._units[name] for name in _UNITS[unit][0] if name in self._units), default=None)
 
     @property
+    def second_beginning(self) -> int | None:
+        """From how many prompt tokens on another rate may hold; None for never."""
+        return self._beginnings[1] if len(self._beginnings) > 1 else None
+
+    @property
     def bills_tokens(self) -> bool:
         return any(self._services.values())
 

@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from token_tracker.domain.bounds import MESSAGE_TOKENS, NOTHING, PREAMBLE_TOKENS, Extent
 from token_tracker.domain.extras import ServiceTier
-from token_tracker.proxy.bounds import extent_of
+from token_tracker.proxy.bounds import conversations, extent_of
 from token_tracker.proxy.dialects import ROUTES
 from token_tracker.proxy.dialects.base import Envelope
 
@@ -231,3 +233,49 @@ def test_a_spoken_text_counts_by_its_characters() -> None:
 
 def test_a_rerank_counts_a_search_for_every_hundred_documents() -> None:
     assert read("/v1/rerank", {"query": "q", "documents": ["d"] * 250}).queries >= 3
+
+
+ODD = st.sampled_from(
+    [
+        None,
+        "",
+        "text",
+        5,
+        [],
+        ["text"],
+        {},
+        [{"type": "text", "text": "see"}],
+        [{"text": "no type"}],
+        {"type": "ephemeral"},
+    ]
+)
+MESSAGE = st.fixed_dictionaries(
+    {},
+    optional={
+        "role": st.sampled_from(["user", "assistant", None, 7]),
+        "content": ODD,
+        "type": st.sampled_from([None, "message", "image", "text"]),
+        **dict.fromkeys(("output", "source", "audio", "cache_control", "name", "tool_calls"), ODD),
+    },
+)
+PLAIN_MESSAGE = st.fixed_dictionaries({"role": st.just("user"), "content": st.sampled_from(["words", None])})
+
+
+@given(
+    st.sampled_from([CHAT, MESSAGES]),
+    st.one_of(ODD, st.lists(st.one_of(PLAIN_MESSAGE, MESSAGE), max_size=3)),
+    st.dictionaries(st.sampled_from(["max_tokens", "n", "system", "tools", "temperature", "service_tier"]), ODD),
+)
+def test_the_short_way_for_messages_of_text_tells_what_the_long_one_does(
+    path: str, messages: Any, more: dict[str, Any]
+) -> None:
+    body = {"messages": messages, **more}
+    short = read(path, body)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conversations, "_plain", lambda request, telling: None)
+        assert read(path, body) == short
+
+
+def test_a_long_history_of_text_is_told_by_its_bytes_and_messages() -> None:
+    body = json.dumps({"model": "m", "messages": user("word " * 100) * 200}).encode()
+    assert read(CHAT, body) == Extent(text_tokens=len(body) + 200 * MESSAGE_TOKENS)

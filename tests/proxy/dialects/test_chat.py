@@ -22,6 +22,7 @@ from tests.proxy.dialects.streams import (
 from token_tracker.domain.usage import Usage
 from token_tracker.proxy.dialects import ROUTES
 from token_tracker.proxy.dialects.base import Reading
+from token_tracker.proxy.dialects.chat_stream import ChatObserver
 
 DIALECT = ROUTES["/v1/chat/completions"].dialect
 STREAMED = b'{"model":"m","stream":true}'
@@ -232,3 +233,20 @@ def test_an_answer_without_usage_tells_how_much_was_said() -> None:
     said = [{"message": {"role": "assistant", "content": "grün"}}, {"message": {"content": None, "tool_calls": [call]}}]
     reading = DIALECT.read_body(json.dumps({"id": "x", "choices": said}).encode())
     assert (reading.usage, reading.output_bytes) == (None, 5 + 4 + 7)
+
+
+def test_a_stream_cut_anywhere_in_two_or_three_is_read_and_passed_on_as_a_whole_one_is() -> None:
+    chunks = [
+        {"id": "c", "choices": [{"index": 0, "delta": {"content": word}}]} for word in ("one", "two", "grün", "four")
+    ]
+    ends = [{"id": "c", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}]
+    stream = b"".join(b"data: %s\n\n" % json.dumps(each).encode() for each in chunks + ends) + b"data: [DONE]\n\n"
+    whole = ChatObserver(True)
+    cut = whole.feed(stream)
+    for first in range(1, len(stream)):
+        for second in {first, min(first + 1, len(stream)), (first + len(stream)) // 2}:
+            observer = ChatObserver(True)
+            cuts = [observer.feed(each) for each in (stream[:first], stream[first:second], stream[second:]) if each]
+            assert b"".join(each.forward for each in cuts) == cut.forward
+            assert b"".join(each.terminal for each in cuts) == cut.terminal
+            assert observer.reading == whole.reading

@@ -8,7 +8,7 @@ import msgspec
 
 from token_tracker.domain.bounds import MESSAGE_TOKENS, PREAMBLE_TOKENS, Extent
 from token_tracker.proxy.bounds.outputs import answers, own_maximum, tiers
-from token_tracker.proxy.bounds.parts import Found
+from token_tracker.proxy.bounds.parts import Found, messages_of_text
 from token_tracker.proxy.bounds.tools import Tools, tools_of
 from token_tracker.proxy.dialects.base import Request
 from token_tracker.proxy.dialects.facts import UNREADABLE
@@ -26,8 +26,16 @@ _RESPONSES_OPEN = ("previous_response_id", "conversation", "prompt")
 _raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
+# Whatever `_extent` and the tools look at; a request without any of it is told by its messages.
+_TELLING = frozenset(("tools", "prediction", "cache_control", "modalities", "audio", "service_tier", "speed"))
+_CHAT_TELLING = _TELLING | _CHAT_UNBOUNDED | {"n", "response_format", "functions"}
+_MESSAGES_TELLING = _TELLING | _MESSAGES_UNBOUNDED | {"system", "output_format", "output_config", "thinking"}
+
+
 def chat(request: Request) -> Extent:
     fields = request.fields
+    if (plain := _plain(request, _CHAT_TELLING)) is not None:
+        return plain
     found = Found()
     found.conversation(fields.get("messages", b"null"))
     return _extent(
@@ -42,6 +50,8 @@ def chat(request: Request) -> Extent:
 
 def messages(request: Request) -> Extent:
     fields = request.fields
+    if (plain := _plain(request, _MESSAGES_TELLING)) is not None:
+        return plain
     found = Found()
     found.conversation(fields.get("messages", b"null"))
     if fields.get("system", b"null") not in _NULL:
@@ -69,6 +79,17 @@ def responses(request: Request) -> Extent:
         outputs=1,
         has_format=_has(fields, "text"),
     )
+
+
+def _plain(request: Request, telling: frozenset[str]) -> Extent | None:
+    """The same as the long way tells, for messages of text and nothing else: what nearly all calls are."""
+    fields = request.fields
+    if not telling.isdisjoint(fields):
+        return None
+    number = messages_of_text(fields.get("messages", b""))
+    if number is None:
+        return None
+    return Extent(len(request.original) + number * MESSAGE_TOKENS, own_maximum=own_maximum(fields))
 
 
 def completions(request: Request) -> Extent:

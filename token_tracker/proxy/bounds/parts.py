@@ -15,6 +15,7 @@ from token_tracker.proxy.dialects.facts import UNREADABLE
 Raw = msgspec.Raw
 _NOTHING = Raw(b"null")
 _INLINE = b'"data:image/'
+_SHORT_BYTES = 32 * 1024  # beyond it, what is not copied is told faster
 _NO_MORE = 8  # results of tools within documents within …: nobody nests deeper
 
 # What is text as far as its bytes go. Calls of tools, their arguments and their results among them.
@@ -39,8 +40,31 @@ class _Part(msgspec.Struct, gc=False):
     cache_control: Raw = _NOTHING
 
 
+class _Message(msgspec.Struct, gc=False):
+    """One of text alone: anything else that `Found` looks at does not fit in here."""
+
+    role: str
+    content: str | None = None
+    type: None = None
+    output: str | None = None
+    source: None = None
+    audio: None = None
+    cache_control: None = None
+
+
+_messages = msgspec.json.Decoder(list[_Message]).decode
 _parts = msgspec.json.Decoder(list[_Part]).decode
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+def messages_of_text(raw: bytes) -> int | None:
+    """How many messages these are, where all are of text alone and not long; None: they have to be looked at."""
+    if len(raw) > _SHORT_BYTES:
+        return None
+    try:
+        return len(_messages(raw))
+    except UNREADABLE:
+        return None
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ them: most of a chat stream is one event over and over with another word in it."
 from __future__ import annotations
 
 import re
+from itertools import takewhile
 from typing import NamedTuple
 
 import msgspec
@@ -57,12 +58,7 @@ class Likeness:
             return Run(start, 0, 0)
         if self._end:
             return None
-        texts: list[bytes] = []
-        *pieces, _ = chunk[start:].split(after)  # a short separator is found faster than all that lies between texts
-        for piece in pieces:
-            if not piece.startswith(before):
-                break
-            texts.append(piece[self._start :])
+        texts = _between(chunk[start:], before, after)
         together = b"".join(texts)
         end = start + len(texts) * (len(before) + len(after)) + len(together)
         if not texts or b'"' in together or b"\\" in together:
@@ -96,3 +92,13 @@ class Likeness:
             closing = rest.find(b'"', padding.end())
             self._after, self._end = rest[: padding.end()], rest[closing:]
         self._before, self._start = before, start
+
+
+def _between(chunk: bytes, before: bytes, after: bytes) -> list[bytes]:
+    """The texts of `before`, a text, `after`, once more `before` and so on, as far as that goes."""
+    *pieces, _ = chunk.split(after)  # a short separator is found faster than all that lies between texts
+    size = len(before)
+    texts = [piece[size:] for piece in pieces if piece.startswith(before)]
+    if len(texts) == len(pieces):
+        return texts
+    return [piece[size:] for piece in takewhile(lambda piece: piece.startswith(before), pieces)]

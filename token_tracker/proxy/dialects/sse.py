@@ -74,8 +74,12 @@ class SseObserver(ABC):
         """The bytes to send at once, and those that wait for the end record: the end, and all after it."""
         if self._ended:
             return Cut(b"", chunk)
+        if self._can_skip_lf or b"\r" in chunk:
+            return self._pieces(chunk)
+        if self._event:
+            return self._pieces(chunk) if self._has_cr else self._after_begun(chunk)
         end = chunk.find(b"\n\n") + 2
-        if end == 1 or self._event or self._can_skip_lf or b"\r" in chunk:
+        if end == 1:
             return self._pieces(chunk)
         if end != len(chunk):
             return self._events(chunk)
@@ -83,6 +87,15 @@ class SseObserver(ABC):
         if fate is Fate.PASS:
             return Cut(chunk)
         return NOTHING if fate is Fate.DROP else self._end(b"", chunk)
+
+    def _after_begun(self, chunk: bytes) -> Cut:
+        """The event that has begun is pieced together; those behind it lie there whole."""
+        is_end = chunk.startswith(b"\n") and self._event.endswith(b"\n")
+        end = 1 if is_end else chunk.find(b"\n\n") + 2
+        if end == len(chunk) or (end == 1 and not is_end):
+            return self._pieces(chunk)
+        begun, rest = self._pieces(chunk[:end]), self.feed(chunk[end:])
+        return Cut(begun.forward + rest.forward, begun.terminal + rest.terminal)
 
     def close(self, is_clean: bool = True) -> Cut:
         """The upstream ended (`is_clean`: not by a broken connection): whatever is still held back."""

@@ -29,27 +29,34 @@ from token_tracker.proxy.gate.store import (
 )
 
 _Counted = tuple[int, int, int]  # spent, held, unproven
+_Cells = tuple[Sequence[Cell], Sequence[Cell]]  # by measure
 NOTHING: _Counted = (0, 0, 0)
 
 
 class Held:
-    """What the store knows of a call that the ledger does not hold yet."""
+    """What the store knows of a call that the ledger does not hold yet. `cells` were found for `places` in `epoch`."""
 
-    __slots__ = ("cells", "counted", "incarnation", "is_live", "leases", "position", "slices")
+    __slots__ = ("cells", "counted", "epoch", "incarnation", "is_live", "leases", "places", "position", "slices")
 
-    def __init__(self, incarnation: str, cells: tuple[list[Cell], list[Cell]], usd: _Counted, tokens: _Counted) -> None:
+    def __init__(
+        self, incarnation: str, places: Places, cells: _Cells, epoch: int, usd: _Counted, tokens: _Counted
+    ) -> None:
         self.incarnation = incarnation
-        self.cells = cells
+        self.places, self.cells, self.epoch = places, cells, epoch
         self.counted = (usd, tokens)
         self.is_live = True
         self.position = NOT_BOOKED
-        self.slices: list[tuple[SlidingWindow, int, int]] = []  # of token rates: number and amount
-        self.leases: list[Leases] = []
+        self.slices: Sequence[tuple[SlidingWindow, int, int]] = ()  # of token rates: number and amount
+        self.leases: Sequence[Leases] = ()
 
-    def count(self, sign: int) -> None:
-        for cells, (spent, held, unproven) in zip(self.cells, self.counted, strict=True):
-            for cell in cells:
-                cell.add(sign * spent, sign * held, sign * unproven)
+    def count(self, usd: _Counted, tokens: _Counted) -> None:
+        """From now on it counts so much, instead of what it did."""
+        for cells, before, now in zip(self.cells, self.counted, (usd, tokens), strict=True):
+            if now != before:
+                spent, held, unproven = now[0] - before[0], now[1] - before[1], now[2] - before[2]
+                for cell in cells:
+                    cell.add(spent, held, unproven)
+        self.counted = (usd, tokens)
 
 
 class MemoryStore:
@@ -85,7 +92,6 @@ class MemoryStore:
             or resolved.epoch != self._cells.epoch + self._rates.epoch + self._version
         ):
             resolved = self._resolve(placed, ask.now_us)
-        now_us = ask.now_us
         hard_usd, hard_tokens = resolved.hard
         usd_left = tokens_left = None
         is_open = resolved.is_open
@@ -109,15 +115,16 @@ class MemoryStore:
             each.held += usd
         for each in resolved.adding[1]:
             each.held += tokens
-        held = Held(self._incarnation, resolved.cells, (0, usd, 0), (0, tokens, 0))
-        verdict = Verdict((), None, output)
-        if hard_usd or hard_tokens:
-            verdict.held_nano_usd, verdict.held_tokens = usd, tokens
+        verdict = Verdict((), None, output, usd, tokens)
+        if not (hard_usd or hard_tokens):
+            verdict.held_nano_usd = verdict.held_tokens = 0
+        held = Held(self._incarnation, placed.places, resolved.cells, self._cells.epoch, (0, usd, 0), (0, tokens, 0))
         if resolved.rates:
             self._count(ask, resolved, held, verdict)
-        for leases, _ in resolved.leases:
-            leases.take(ask.id, now_us)
-            held.leases.append(leases)
+        if resolved.leases:
+            held.leases = [leases for leases, _ in resolved.leases]
+            for leases in held.leases:
+                leases.take(ask.id, ask.now_us)
         if resolved.budgets or held.leases or held.slices:
             self._calls[ask.id] = held
         return verdict
@@ -138,13 +145,14 @@ class MemoryStore:
 
     def _count(self, ask: Ask, resolved: Resolved, held: Held, verdict: Verdict) -> None:
         """In the slices that were looked at just now."""
-        counted = []
+        counted, slices = [], []
         for window, rule, counts_tokens in resolved.rates:
             amount = min(ask.rate_tokens, rule.limit) if counts_tokens else 1
             number = window.count(amount)
             if counts_tokens:
-                held.slices.append((window, number, amount))
+                slices.append((window, number, amount))
             counted.append((rule, window.total, window.slice_us, number))
+        held.slices = slices
         rate_states(verdict, counted, ask.now_us)
 
     def _resolve(self, placed: Placed, now_us: int) -> Resolved:
@@ -196,18 +204,23 @@ class MemoryStore:
             self._drop(entry.id, entry)
             return
         if held is None:
-            held = self._calls[entry.id] = Held(entry.incarnation, ([], []), NOTHING, NOTHING)
-        held.count(-1)
+            held = self._calls[entry.id] = Held(entry.incarnation, (), ((), ()), 0, NOTHING, NOTHING)
+        # Nearly always they are those of the admission: the rules, the window and what was reached are the same.
+        if held.places is not places or held.epoch != self._cells.epoch:
+            held.count(NOTHING, NOTHING)
+            held.places, held.cells, held.epoch = places, self._found(places), self._cells.epoch
+        if entry.position is None:
+            held.count((0, entry.nano_usd, 0), (0, entry.tokens, 0))
+        else:
+            usd, tokens = entry.nano_usd, entry.tokens
+            held.count((usd, 0, entry.unproven_nano_usd), (tokens, 0, entry.unproven_tokens))
+            self._end(entry, held)
+
+    def _found(self, places: Places) -> _Cells:
         cells: tuple[list[Cell], list[Cell]] = ([], [])
         for place in places:
             cells[place.measure].append(self._cells.cell(place.counter, place.bucket, place.leaves_at_s))
-        held.cells = cells
-        if entry.position is None:
-            held.counted = (0, entry.nano_usd, 0), (0, entry.tokens, 0)
-        else:
-            held.counted = (entry.nano_usd, 0, entry.unproven_nano_usd), (entry.tokens, 0, entry.unproven_tokens)
-            self._end(entry, held)
-        held.count(1)
+        return cells
 
     def _end(self, entry: Entry, held: Held) -> None:
         assert entry.position is not None
@@ -223,12 +236,12 @@ class MemoryStore:
             leases.free(call_id)
         for window, number, amount in held.slices:
             window.add(number, tokens - amount)
-        held.leases, held.slices = [], []
+        held.leases = held.slices = ()
 
     def _drop(self, call_id: str, entry: Entry | None = None) -> None:
         held = self._calls.pop(call_id, None)
         if held is not None:
-            held.count(-1)
+            held.count(NOTHING, NOTHING)
             self._free_rates(call_id, held, entry.tokens if entry else 0)
 
     def free(self, call_id: str, incarnation: str) -> None:

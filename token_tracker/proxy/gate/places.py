@@ -44,9 +44,9 @@ class RatePlace(NamedTuple):
 
 
 class Placed:
-    """All that counts a call at a time within [`from_us`, `until_us`). `resolved` belongs to the store."""
+    """All that counts a call admitted at a time within [`from_us`, `until_us`). `resolved` belongs to the store."""
 
-    __slots__ = ("from_us", "hard", "rates", "resolved", "soft", "until_us")
+    __slots__ = ("from_us", "hard", "places", "rates", "resolved", "soft", "until_us")
 
     def __init__(
         self,
@@ -58,6 +58,7 @@ class Placed:
     ) -> None:
         self.hard, self.soft, self.rates = hard, soft, rates
         self.from_us, self.until_us = from_us, until_us
+        self.places: Places = tuple(budget.place for budget in (*hard, *soft))  # where the call's entry counts
         self.resolved: object = None
 
 
@@ -86,8 +87,7 @@ class Demands:
 
     def places(self, at_us: int) -> Places:
         """Where the entry of a call admitted then counts."""
-        placed = self.placed(at_us)
-        return tuple(budget.place for budget in (*placed.hard, *placed.soft))
+        return self.placed(at_us).places
 
     def _place(self, at_us: int) -> Placed:
         from_us, until_us = 0, 2**62

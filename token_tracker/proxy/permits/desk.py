@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import is_not
 
-from token_tracker.domain.bounds import NOTHING, Bound, Candidate, Extent, worst_case
+from token_tracker.domain import pricing
+from token_tracker.domain.bounds import NOTHING, Bound, Candidate, Dearest, Extent, dearest, is_plain, worst_case
 from token_tracker.domain.holds import Ask, output_bounds
 from token_tracker.domain.limits import estimated_tokens
 from token_tracker.domain.providers import WireFormat
@@ -24,6 +26,7 @@ from token_tracker.proxy.plan import Group
 from token_tracker.proxy.prices import PriceBook
 from token_tracker.proxy.upstreams import Choice, Target
 
+_REMEMBERED = 4096  # names whose dearest rates are kept ready
 _UNBOUNDED = Bound(None, 0, None, 0)
 
 
@@ -36,6 +39,8 @@ class Desk:
         self.prices, self._facts = prices, facts
         self._freezes: RuleBook[FreezeRule] = RuleBook()
         self._record = RulesRecord()
+        # By the identity of a name's targets, which are kept here: the prices it was made of, and what it is.
+        self._dearest: dict[int, tuple[tuple[Target, ...], list[pricing.Choice], Dearest | None]] = {}
 
     def take_rules(self, record: RulesRecord) -> None:
         """The rules of a snapshot; nothing happens if they are those that apply already."""
@@ -124,18 +129,29 @@ class Desk:
         return answer
 
     def _bound(self, extent: Extent, reach: Reach) -> Bound:
-        return worst_case(
-            extent,
-            [
-                Candidate(
-                    target.deployment.provider,
-                    target.deployment.model,
-                    self.prices.choice(target),
-                    self._facts.of(target),
-                )
-                for target in reach.targets
-            ],
-        )
+        if not reach.fallbacks and is_plain(extent):
+            known = self._dearest_of(reach.targets)
+            if known is not None and extent.text_tokens < known.below_tokens:
+                return known.bound(extent.text_tokens)
+        prices = [self.prices.choice(target) for target in reach.targets]
+        return worst_case(extent, self._candidates(reach.targets, prices))
+
+    def _dearest_of(self, targets: tuple[Target, ...]) -> Dearest | None:
+        """Found once for each name and its prices."""
+        prices = [self.prices.choice(target) for target in targets]
+        known = self._dearest.get(id(targets))
+        if known is None or known[0] is not targets or any(map(is_not, known[1], prices)):
+            if len(self._dearest) >= _REMEMBERED:
+                self._dearest.clear()
+            known = targets, prices, dearest(self._candidates(targets, prices))
+            self._dearest[id(targets)] = known
+        return known[2]
+
+    def _candidates(self, targets: tuple[Target, ...], prices: list[pricing.Choice]) -> list[Candidate]:
+        return [
+            Candidate(target.deployment.provider, target.deployment.model, price, self._facts.of(target))
+            for target, price in zip(targets, prices, strict=True)
+        ]
 
 
 def _outputs(

@@ -27,10 +27,11 @@ def with_maximum(request: Request, target: Target, wire: WireFormat, maximum: in
     what it says. A maximum under a name that an upstream may not know would bound nothing."""
     name = name_of_maximum(target, wire)
     value = b"%d" % maximum
-    named = {each: request.fields[each] for each in MAXIMA if each in request.fields}
-    if named == {name: value}:
+    fields = request.fields
+    named = [each for each in MAXIMA if each in fields]
+    if named == [name] and fields[name] == value:
         return request._replace(is_bounded=True)
-    fields = {each: raw for each, raw in request.fields.items() if each not in named or each == name}
+    fields = {each: raw for each, raw in fields.items() if each not in named or each == name}
     fields[name] = value
     return request._replace(fields=fields, original=top.join(fields), output_bound=maximum, is_bounded=True)
 
