@@ -71,9 +71,9 @@ def _shown(node: service.Node) -> NodeShown:
     return NodeShown(node.id, state, format_time(node.said_at), node.content.calls, held)
 
 
-MANAGE = Permission.RULES_MANAGE
+READ, MANAGE = Permission.AUDIT_READ, Permission.RULES_MANAGE  # the holds of everybody are seen by those who see all
 ROUTES = (
-    Route("GET", "/api/nodes", list_nodes, MANAGE, "Gateway nodes and what the calls of each hold", NodeList),
+    Route("GET", "/api/nodes", list_nodes, READ, "Gateway nodes and what the calls of each hold", NodeList),
     Route(
         "POST",
         "/api/nodes/{node_id}/release",
