@@ -17,7 +17,7 @@ from token_tracker.config.values import Deployment, GatewayOptions, Secret
 from token_tracker.proxy.books.journal import Journal, JournalUnavailable
 from token_tracker.proxy.books.object_index import ObjectIndex
 from token_tracker.proxy.books.records import Stored
-from token_tracker.proxy.objects.mentions import FILES_MAX
+from token_tracker.proxy.objects.mentions import FILES_MAX, may_name_files
 
 OTHER, ALONE, LONELY = "sk-tt-other", "sk-tt-alone", "sk-tt-lonely"
 KEYS = {
@@ -379,3 +379,11 @@ def test_before_the_index_was_ever_filled_a_prompt_with_a_file_waits(make_house:
 def test_more_files_than_anybody_names_are_refused(house: House) -> None:
     many = [f"file-{number}" for number in range(FILES_MAX + 1)]
     assert house.call({"model": "gpt", "messages": [], "x": {"file_ids": many}}).status == 400
+
+
+def test_a_long_body_is_searched_for_files_wherever_they_stand() -> None:
+    filler = b"some_words and_more fil_e_id file-id " * 2000
+    assert not may_name_files(filler) and not may_name_files(b"_" * 5000) and not may_name_files(b"")
+    for place in (0, 1, 5, 36_000, len(filler)):
+        assert may_name_files(filler[:place] + b"file_id" + filler[place:])
+        assert may_name_files(filler[:place] + rb"\u0066ile_id" + filler[place:])

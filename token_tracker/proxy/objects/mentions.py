@@ -12,12 +12,24 @@ from token_tracker.proxy.objects.desk import ID_CHARACTERS
 FILES_MAX = 1000  # in one request
 _NAMES = frozenset(("file_id", "file_ids", "input_file_id"))
 _NEEDLE = b"file_id"  # in all of them
+_UNDERSCORE = len(b"file_")
+_LOOKED_AT = 500  # underscores, one by one: more are better looked for together
 _ESCAPED_LETTER = re.compile(rb"\\u00[567]")  # of which such a name may be made, too
 
 
 def may_name_files(body: bytes) -> bool:
-    """Whether it is worth reading: a search for some bytes."""
-    return _NEEDLE in body or (b"\\u00" in body and _ESCAPED_LETTER.search(body) is not None)
+    """Whether it is worth reading: a search for some bytes. Single ones are found ten times as fast as several."""
+    at = 0
+    for _ in range(_LOOKED_AT):
+        at = body.find(b"_", at) + 1
+        if not at:
+            break
+        if body.startswith(_NEEDLE, max(0, at - _UNDERSCORE)):
+            return True
+    else:
+        if body.find(_NEEDLE, at) >= 0:
+            return True
+    return b"\\" in body and _ESCAPED_LETTER.search(body) is not None
 
 
 def files_named(body: bytes) -> list[str]:
