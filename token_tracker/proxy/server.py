@@ -259,7 +259,7 @@ def make_store(settings: Settings, incarnation: str) -> MemoryStore | RedisStore
     """Where this worker counts: with others in Redis, else alone."""
     if settings.redis_url is None:
         return MemoryStore(incarnation)
-    return RedisStore(settings.redis_url.value, incarnation)
+    return RedisStore(settings.redis_url.value, incarnation, namespace=settings.redis_namespace)
 
 
 def build(
