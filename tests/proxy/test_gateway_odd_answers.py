@@ -118,3 +118,13 @@ def test_a_head_tells_the_length_that_its_upstream_tells(make_house: MakeHouse, 
     house = make_house(keys={KEY: key_record(permissions=("passthrough",))})
     reply = house.call(path="/pass/gpt/files/1", method="HEAD")
     assert (reply.status, reply.headers["content-length"], reply.body) == (200, "277", b"")
+
+
+@pytest.mark.parametrize("step", ["..", "%2e%2e", "x%2f..%2f..", "..%2Fx", "%2e%2e%2f", "..%5cx", "."])
+def test_no_path_that_is_passed_on_leaves_the_deployments_own(
+    make_house: MakeHouse, upstream: Upstream, step: str
+) -> None:
+    house = make_house(keys={KEY: key_record(permissions=("passthrough",))})
+    assert house.call(path=f"/pass/gpt/files/{step}/admin", method="GET").status == 400
+    assert house.call(path="/pass/gpt/files/..a%2fb..", method="GET").status == 200
+    assert [seen.target for seen in upstream.seen] == ["/v1/files/..a%2fb.."]
