@@ -96,7 +96,8 @@ class ScopeShown(Struct, frozen=True):
 
 
 class AlertShown(Struct, frozen=True):
-    """`apprise`: only how it begins, as any part of the URL may be a secret."""
+    """`apprise`: only how it begins, as any part of the URL may be a secret. `slack_webhook`, `webhook`: whole for who
+    may change the budget, the host for others."""
 
     threshold: float | None
     threshold_usd: str | None
@@ -308,7 +309,9 @@ class FreezePage(Struct, frozen=True):
 _AMOUNTS = ("limit", "spent", "held", "unproven", "remaining")
 
 
-def budget_shown(budget: Budget) -> BudgetShown:
+def budget_shown(budget: Budget, *, is_reader: bool = False) -> BudgetShown:
+    """`is_reader`: who may not change it does not learn where its alerts can be posted to."""
+    posted = recipients.place if is_reader else str
     action: Any = budget.action
     return BudgetShown(
         id=budget.id,
@@ -332,8 +335,8 @@ def budget_shown(budget: Budget) -> BudgetShown:
                 None if each.threshold_percent is None else float(each.threshold_percent),
                 _usd(each.threshold_nano_usd),
                 each.email,
-                each.slack_webhook,
-                each.webhook,
+                posted(each.slack_webhook) if each.slack_webhook else None,
+                posted(each.webhook) if each.webhook else None,
                 recipients.shown(each.apprise) if each.apprise else None,
             )
             for each in budget.alerts

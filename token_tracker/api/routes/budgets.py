@@ -33,7 +33,8 @@ from token_tracker.services import budget_status, budgets, releases
 def list_budgets(call: Call, query: PageQuery) -> BudgetPage:
     with reading(call.engine) as session:
         page = budgets.list_budgets(session, scope=call.scope, limit=query.limit, cursor=query.cursor)
-        return BudgetPage([budget_shown(budget) for budget in page.items], page.next_cursor)
+        is_reader = not call.caller.may(Permission.RULES_MANAGE)
+        return BudgetPage([budget_shown(budget, is_reader=is_reader) for budget in page.items], page.next_cursor)
 
 
 def save(call: Call, body: BudgetSave) -> Answer:
@@ -44,7 +45,8 @@ def save(call: Call, body: BudgetSave) -> Answer:
 
 def show(call: Call, budget_id: str) -> BudgetShown:
     with reading(call.engine) as session:
-        return budget_shown(budgets.get(session, budget_id=budget_id, scope=call.scope))
+        is_reader = not call.caller.may(Permission.RULES_MANAGE)
+        return budget_shown(budgets.get(session, budget_id=budget_id, scope=call.scope), is_reader=is_reader)
 
 
 def change(call: Call, budget_id: str, body: BudgetChange) -> BudgetShown:
