@@ -17,7 +17,7 @@ from token_tracker.api.errors import precondition_failed
 from token_tracker.api.tokens import AccessTokens
 from token_tracker.config.encryption import Keyring
 from token_tracker.config.values import SingleSignOn
-from token_tracker.domain.access import EVERYTHING, GRANTS, Permission, Role, Scope
+from token_tracker.domain.access import EVERYTHING, Permission, Role, Scope
 from token_tracker.services import audit
 from token_tracker.services.audit import Actor
 
@@ -46,11 +46,6 @@ class Account:
     login: str = ""  # of a person who logged in
     token: str = ""  # the id of a service token
     permissions: frozenset[str] | None = None  # what a service token may; None: all that its account may
-
-    def may(self, permission: Permission) -> bool:
-        """Whether it has a permission, however far it reaches."""
-        of_role = permission in GRANTS[self.role]
-        return of_role and (self.permissions is None or permission in self.permissions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,8 +96,7 @@ class ScopeShown(Struct, frozen=True):
 
 
 class AlertShown(Struct, frozen=True):
-    """`apprise`: only how it begins, as any part of the URL may be a secret. `slack_webhook`, `webhook`: whole for who
-    may change the budget, the host for others."""
+    """`apprise`: only how it begins, as any part of the URL may be a secret."""
 
     threshold: float | None
     threshold_usd: str | None
@@ -309,9 +308,7 @@ class FreezePage(Struct, frozen=True):
 _AMOUNTS = ("limit", "spent", "held", "unproven", "remaining")
 
 
-def budget_shown(budget: Budget, *, is_reader: bool = False) -> BudgetShown:
-    """`is_reader`: who may not change it does not learn where its alerts can be posted to."""
-    posted = recipients.place if is_reader else str
+def budget_shown(budget: Budget) -> BudgetShown:
     action: Any = budget.action
     return BudgetShown(
         id=budget.id,
@@ -335,8 +332,8 @@ def budget_shown(budget: Budget, *, is_reader: bool = False) -> BudgetShown:
                 None if each.threshold_percent is None else float(each.threshold_percent),
                 _usd(each.threshold_nano_usd),
                 each.email,
-                posted(each.slack_webhook) if each.slack_webhook else None,
-                posted(each.webhook) if each.webhook else None,
+                each.slack_webhook,
+                each.webhook,
                 recipients.shown(each.apprise) if each.apprise else None,
             )
             for each in budget.alerts

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypedDict
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from token_tracker.config import recipients
@@ -180,7 +181,7 @@ def _whom(alert: BudgetAlert) -> str:
     if alert.email:
         return alert.email
     url = alert.apprise or alert.slack_webhook or alert.webhook or ""
-    place = recipients.shown(url) if alert.apprise else recipients.place(url)
+    place = recipients.shown(url) if alert.apprise else f"{urlsplit(url).scheme}://{urlsplit(url).hostname}/…"
     return place + hashlib.sha256(url.encode()).hexdigest()[:8]
 
 

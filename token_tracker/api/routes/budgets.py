@@ -33,8 +33,7 @@ from token_tracker.services import budget_status, budgets, releases
 def list_budgets(call: Call, query: PageQuery) -> BudgetPage:
     with reading(call.engine) as session:
         page = budgets.list_budgets(session, scope=call.scope, limit=query.limit, cursor=query.cursor)
-        is_reader = not call.caller.may(Permission.RULES_MANAGE)
-        return BudgetPage([budget_shown(budget, is_reader=is_reader) for budget in page.items], page.next_cursor)
+        return BudgetPage([budget_shown(budget) for budget in page.items], page.next_cursor)
 
 
 def save(call: Call, body: BudgetSave) -> Answer:
@@ -45,8 +44,7 @@ def save(call: Call, body: BudgetSave) -> Answer:
 
 def show(call: Call, budget_id: str) -> BudgetShown:
     with reading(call.engine) as session:
-        is_reader = not call.caller.may(Permission.RULES_MANAGE)
-        return budget_shown(budgets.get(session, budget_id=budget_id, scope=call.scope), is_reader=is_reader)
+        return budget_shown(budgets.get(session, budget_id=budget_id, scope=call.scope))
 
 
 def change(call: Call, budget_id: str, body: BudgetChange) -> BudgetShown:
