@@ -11,6 +11,7 @@ import click
 
 from token_tracker.cli.checks import local, outside, prices, processes, stores
 from token_tracker.cli.checks.findings import Finding, Ground, Status, problem, skipped
+from token_tracker.cli.shown import counted
 
 CHECKS: tuple[tuple[str, Callable[[Ground], Iterator[Finding]]], ...] = (
     ("data directory", local.data_directory),
@@ -64,7 +65,7 @@ def doctor(as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps({"healthy": not problems, "findings": [asdict(each) for each in findings]}, indent=2))
     else:
-        click.echo(f"\n{len(problems)} problems, {len(warnings)} warnings.")
+        click.echo(f"\n{counted(len(problems), 'problem')}, {counted(len(warnings), 'warning')}.")
     return 1 if problems else 0
 
 

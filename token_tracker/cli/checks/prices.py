@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from token_tracker.cli.checks.findings import Finding, Ground, ok, problem, skipped, warning
+from token_tracker.cli.shown import counted
 from token_tracker.config.values import Configuration, Deployment
 from token_tracker.database.models import Budget
 from token_tracker.database.session import reading
@@ -38,10 +39,11 @@ def prices(ground: Ground) -> Iterator[Finding]:
     for each in unpriced:
         yield _missing(each.name, each.price_names[0], capped)
     for model in called:
-        said = f"{model.calls} calls of '{model.model}' ({model.provider}) in the last {LATELY.days} days have no cost"
+        calls = f"{counted(model.calls, 'call')} of '{model.model}' ({model.provider})"
+        said = f"{calls} in the last {LATELY.days} days without a cost"
         yield warning(_NAME, said, _remedy(model.model))
     if not unpriced and not called:
-        yield ok(_NAME, f"all {len(named)} configured models have one")
+        yield ok(_NAME, f"{counted(len(named), 'configured model')}, none without one")
 
 
 def _missing(name: str, price_name: str, capped: bool) -> Finding:
