@@ -224,6 +224,28 @@ def test_several_problems_come_together_and_unknown_fields_are_refused(desk: Api
     assert desk.send(*operation, "root", json=GOOD[operation]).status_code in (200, 201)
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "field", "words"),
+    [
+        ("/api/users", {"role": "boss"}, "role", "admin, manager, member, viewer"),
+        ("/api/rate-limits", {"unit": "calls"}, "unit", "concurrent, requests, tokens"),
+        ("/api/budgets", {"on_exceeded": {"action": "mail"}}, "on_exceeded.action", "block, downgrade"),
+        (
+            "/api/keys",
+            {"rate_limits": [{"limit": 1, "period": "min"}]},
+            "rate_limits[0].period",
+            "day, hour, minute, second",
+        ),
+    ],
+)
+@ON_ONE_DATABASE
+def test_a_word_that_is_not_known_is_answered_with_those_that_are(
+    desk: Api, path: str, body: dict[str, Any], field: str, words: str
+) -> None:
+    details = desk.post(path, "root", **body).get_json()["error"]["details"]
+    assert {"field": field, "message": f"must be one of {words}"} in details
+
+
 @ON_ONE_DATABASE
 @pytest.mark.parametrize(
     "text",

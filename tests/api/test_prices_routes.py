@@ -35,6 +35,15 @@ def test_an_override_is_a_row_and_ending_it_is_another(api: Any) -> None:
         assert api.delete(f"/api/prices/{nothing}", "root").status_code == 404
 
 
+def test_an_override_that_is_over_cannot_be_ended_in_place_of_its_successor(api: Any) -> None:
+    dearer = {**RATES, "output_cost_per_token": "0.00002"}
+    first, second = (api.post("/api/prices", "root", name="gpt-4o", rates=each).get_json() for each in (RATES, dearer))
+    assert api.delete(f"/api/prices/{first['id']}", "root").status_code == 409
+    assert api.get("/api/prices", "eve", name="gpt-4o").get_json()["items"][0] == second
+    assert api.delete(f"/api/prices/{second['id']}", "root").status_code == 204
+    assert api.delete(f"/api/prices/{second['id']}", "root").status_code == 409
+
+
 def test_an_override_may_begin_later_but_not_in_the_past(api: Any) -> None:
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).replace(microsecond=0)
     later = api.post("/api/prices", "root", name="gpt-4o", rates=RATES, valid_from=tomorrow.isoformat())

@@ -21,6 +21,13 @@ def test_spend_stacks_every_models_cost_at_its_time_and_leaves_gaps_empty() -> N
     assert all(tuple(bar.x) == TIMES for bar in figure.data)
 
 
+def test_amounts_on_an_axis_are_plain_numbers() -> None:
+    models = [ModelSums("a", 1, 0, 88_000)]
+    over_time = figures.spend_over_time([point("01", "a", 88_000)], models, TIMES).layout.yaxis
+    by_model = figures.spend_by_model(models).layout.xaxis
+    assert [axis.exponentformat for axis in (over_time, by_model)] == ["none", "none"]
+
+
 def test_models_beyond_the_colours_are_summed_as_others_and_none_is_dropped() -> None:
     models = [ModelSums(f"m{n:02d}", 1, 0, (20 - n) * 1_000_000_000) for n in range(20)]
     points = [point("02", model.model, model.cost_nano_usd) for model in models]

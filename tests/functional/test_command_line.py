@@ -140,6 +140,7 @@ def test_a_call_shows_as_it_is_made_and_no_name_moves_the_cursor(house: Installa
     )
     assert following.stdout is not None
     try:
+        assert following.stdout.readline().split()[:3] == ["time", "model", "user"]
         made = 0
         while not (line := _line_within(following, 1.0)):  # it may not follow yet
             assert chat(house, pinned) == 200

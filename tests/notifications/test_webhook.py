@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
+from collections.abc import Iterator
 
 import pytest
 
 from tests import leaks
 from tests.notifications.letters import a_letter
 from tests.notifications.servers import Receiver, http_receiver
+from token_tracker.config.logs import write_logs
 from token_tracker.notifications.channels.webhook import SlackChannel, WebhookChannel
 
 SECRET = leaks.secret("secret of webhooks", "a secret of the tests").encode()
@@ -54,3 +57,24 @@ def test_what_may_work_later_is_tried_again(status: int, kind: str) -> None:
 )
 def test_an_address_that_cannot_be_used_is_given_up(url: str, kind: str) -> None:
     assert SlackChannel().send(a_letter(recipient=url)).kind == kind
+
+
+@pytest.fixture
+def a_log(capsys: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[str]]:
+    """The process logs as ours do, into `capsys`' stderr."""
+    root, httpx = logging.getLogger(), logging.getLogger("httpx")
+    handlers, levels = root.handlers[:], (root.level, httpx.level)
+    root.handlers = []
+    write_logs()
+    yield capsys
+    root.handlers = handlers
+    root.setLevel(levels[0])
+    httpx.setLevel(levels[1])
+
+
+def test_the_log_never_has_the_address_of_a_webhook(a_log: pytest.CaptureFixture[str]) -> None:
+    with http_receiver(Receiver()) as url:
+        assert SlackChannel().send(a_letter(recipient=f"{url}services/T0/B0/secret")).kind == "sent"
+    logging.getLogger("token_tracker.worker").info("at work")
+    said = a_log.readouterr().err
+    assert "at work" in said and "secret" not in said

@@ -15,9 +15,10 @@ from token_tracker.database.models import AlertDelivery, Budget, BudgetAlert, Bu
 from token_tracker.database.session import reading, transaction
 from token_tracker.domain.money import NANO_PER_USD
 from token_tracker.domain.windows import window_of
-from token_tracker.services import alert_mutes, budget_alerts
+from token_tracker.services import alert_mutes, alert_rules, budget_alerts, budgets
 from token_tracker.services.audit import Actor
 from token_tracker.services.configured_alerts import follow_alerts
+from token_tracker.services.configured_rules import follow_budgets
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -165,6 +166,31 @@ def test_a_raised_limit_recovers_and_the_new_limit_is_told_anew(engine: Engine) 
         ("budget.threshold", "80"),
         ("budget.threshold", "80"),
     ]
+
+
+@pytest.mark.parametrize("source", ["api", "config"])
+def test_nothing_fires_for_a_budget_that_is_gone(engine: Engine, source: str) -> None:
+    with transaction(engine) as session:
+        a_budget(session, (), source=source)
+        a_budget(session, (), id="b2", scope_type="key", scope_id="*")
+        spend(session, "10")
+        spend(session, "10", member="k1", budget_id="b2")
+    look(engine, notify=OPS)
+    assert firing(engine) == {"b1", "b2|k1"}
+    with transaction(engine) as session:
+        if source == "api":
+            budgets.delete(session, budget_id="b1", actor=Actor("root"), at=NOON)
+        else:
+            follow_budgets(session, [], NOON)
+    assert firing(engine) == {"b2|k1"}
+    with transaction(engine) as session:
+        budgets.delete(session, budget_id="b2", actor=Actor("root"), at=NOON)
+    assert firing(engine) == set()
+
+
+def firing(engine: Engine) -> set[str]:
+    with reading(engine) as session:
+        return {episode.subject for _, episode in alert_rules.firing(session)}
 
 
 def test_each_member_of_a_budget_for_each_is_told_of(engine: Engine) -> None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, Union, get_origin
 
 import msgspec
 from flask import Request
+from msgspec import inspect
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import RequestEntityTooLarge
 
@@ -22,6 +23,7 @@ Schema = TypeVar("Schema", bound=msgspec.Struct)
 _LOST_PLUS = re.compile(r"(T[0-9:.]+) ([0-9]{2}:[0-9]{2})")
 _WHOLE = re.compile(r"-?[0-9]{1,20}")
 _PATH_IN_MESSAGE = re.compile(r" - at `\$(?:\.?(.*))`$")
+_STEP = re.compile(r"\w+|\[[^]]*\]")
 
 
 def read_body(request: Request, schema: type[Schema]) -> Schema:
@@ -66,7 +68,7 @@ def validated(schema: type[Schema], values: Mapping[str, Any], *, strict: bool) 
             )
             problems += [(name, text) for text in _unstorable(accepted[name])]
         except (msgspec.ValidationError, ValueError, OverflowError) as error:
-            problems.append(_readable(name, str(error)))
+            problems.append(_readable(name, str(error), wanted))
     if problems:
         raise Invalid(problems)
     return schema(**accepted)
@@ -88,13 +90,34 @@ def _is_read_from(wanted: Any, text: str) -> bool:
     return plain is bool or (plain is int and _WHOLE.fullmatch(text) is not None)
 
 
-def _readable(name: str, message: str) -> tuple[str, str]:
-    """'Expected `int` >= 1 - at `$[0]`' as ('limit[0]', 'expected `int` >= 1')."""
+def _readable(name: str, message: str, wanted: Any) -> tuple[str, str]:
+    """'Expected `int` >= 1 - at `$[0]`' as ('limit[0]', 'expected `int` >= 1'); `wanted`: the type of `name`."""
     match = _PATH_IN_MESSAGE.search(message)
     place = match.group(1) if match else ""
     separator = "." if place and not place.startswith("[") else ""
     text = _PATH_IN_MESSAGE.sub("", message)
+    if text.startswith("Invalid enum value"):
+        words = _words(inspect.type_info(wanted), _STEP.findall(place))
+        text = f"must be one of {', '.join(words)}" if len(words) > 1 else text
     return f"{name}{separator}{place}", text[:1].lower() + text[1:]
+
+
+def _words(wanted: inspect.Type, place: list[str]) -> list[str]:
+    """Those that may stand at `place` (names of fields, and indices in brackets) within a value of that type."""
+    match wanted:
+        case inspect.Metadata(type=inner):
+            return _words(inner, place)
+        case inspect.UnionType(types=types):
+            return [word for each in types for word in _words(each, place)]
+        case inspect.StructType(fields=fields) if place:
+            return [word for each in fields if each.encode_name == place[0] for word in _words(each.type, place[1:])]
+        case inspect.ListType(item_type=inner) if place:
+            return _words(inner, place[1:])
+        case inspect.LiteralType(values=values) if not place:
+            return [str(each) for each in values]
+        case inspect.EnumType(cls=values) if not place:
+            return [str(each.value) for each in values]
+    return []
 
 
 def _unstorable(value: Any) -> Iterator[str]:

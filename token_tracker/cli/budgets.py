@@ -99,7 +99,7 @@ def _document(status: BudgetStatus) -> dict[str, Any]:
 
 @budgets.command("set")
 @click.argument("of", metavar="SCOPE")
-@click.argument("period", type=click.Choice(sorted(PERIODS)))
+@click.argument("period", metavar="PERIOD", type=click.Choice(sorted(PERIODS)))
 @click.argument("usd", required=False)
 @click.option("--tokens", type=int, help="A limit of tokens, beside or instead of dollars.")
 @click.option("--model", help="Only calls of this model.")
@@ -123,7 +123,7 @@ def set_(
     """Make the budget of a SCOPE and period, or change it: budgets set team:core monthly 500 --alert 80=a@example.com
 
     SCOPE: global, team:ID, user:ID, key:ID, agent:NAME, tag:NAME, session:ID, end_user:ID, provider:NAME or model:NAME;
-    '*' as ID gives each a budget of its own.
+    '*' as ID gives each a budget of its own. PERIOD: hourly, daily, weekly, monthly, rolling_24h, rolling_30d or total.
     """
     given = {
         "name": name,

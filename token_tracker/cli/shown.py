@@ -25,17 +25,17 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, right: Se
             " " * (width - _width(text)) + text if header in right else text + " " * (width - _width(text))
             for text, width, header in zip(row, widths, headers, strict=True)
         ]
-        click.secho("  ".join(cells).rstrip(), bold=line == 0)
+        click.secho("  ".join(cells).rstrip(), bold=line == 0 or None)
 
 
-def columns(cells: Iterable[tuple[object, int]]) -> None:
+def columns(cells: Iterable[tuple[object, int]], *, bold: bool = False) -> None:
     """Print one line of a table that never ends: value and width of each column; a negative width is a number's."""
     parts = []
     for value, width in cells:
         text = _cut(_cell(value), abs(width))
         gap = " " * (abs(width) - _width(text))
         parts.append(gap + text if width < 0 else text + gap)
-    click.echo("  ".join(parts).rstrip())
+    click.secho("  ".join(parts).rstrip(), bold=bold or None)
 
 
 def document(value: Any) -> None:
@@ -67,6 +67,11 @@ def usd(nano_usd: int) -> str:
     """Six places, enough for one small call; nine where these would hide some of an amount below a tenth of a cent."""
     places = 9 if nano_usd % 1000 and abs(nano_usd) < 1_000_000 else 6
     return f"{Decimal(nano_usd).scaleb(-9):,.{places}f}"
+
+
+def counted(number: int, noun: str) -> str:
+    """'1 model', '1,204 models'."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def fields(shown: Mapping[str, object]) -> None:

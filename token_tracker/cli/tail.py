@@ -15,6 +15,20 @@ from token_tracker.services import usage
 from token_tracker.services.usage import Newcomers, UsageRow
 
 POLL_S = 0.5
+# Name and width of each column; negative: a number.
+_COLUMNS = (
+    ("time", 8),
+    ("model", 28),
+    ("user", 14),
+    ("agent", 14),
+    ("status", -6),
+    ("end", 17),
+    ("input", -9),
+    ("output", -9),
+    ("latency", -11),
+    ("USD", -12),
+)
+_WIDTHS = tuple(width for _, width in _COLUMNS)
 
 
 @click.command()
@@ -34,6 +48,8 @@ def tail(last: int, no_follow: bool, as_json: bool, **which: str | None) -> None
         with interruptible_after(), reading(engine) as session:
             newcomers = Newcomers(session, asked, now())
             found = usage.page(session, asked, limit=last).items if last else []
+        if not as_json:
+            shown.columns(_COLUMNS, bold=True)
         _show(reversed(found), as_json)
         while not no_follow:
             time.sleep(POLL_S)
@@ -46,21 +62,19 @@ def _show(rows: Iterable[UsageRow], as_json: bool) -> None:
         if as_json:
             shown.line(usage.document(row))
         else:
-            shown.columns(_cells(row))
+            shown.columns(zip(_cells(row), _WIDTHS, strict=True))
 
 
-def _cells(row: UsageRow) -> list[tuple[object, int]]:
-    """Value and width of each column; negative: a number."""
-    cost = "unpriced" if row.cost_nano_usd is None else shown.usd(row.cost_nano_usd)
-    return [
-        (row.timestamp.astimezone().strftime("%H:%M:%S"), 8),
-        (row.model, 28),
-        (row.user, 14),
-        (row.agent, 14),
-        (row.status_code, -3),
-        ("" if row.end_reason == "complete" else row.end_reason, 17),
-        (f"{row.usage.prompt_tokens:,}", -9),
-        (f"{row.usage.completion_tokens:,}", -9),
-        (f"{row.latency_ms:,.0f} ms", -11),
-        (cost, -12),
-    ]
+def _cells(row: UsageRow) -> tuple[object, ...]:
+    return (
+        row.timestamp.astimezone().strftime("%H:%M:%S"),
+        row.model,
+        row.user,
+        row.agent,
+        row.status_code,
+        "" if row.end_reason == "complete" else row.end_reason,
+        f"{row.usage.prompt_tokens:,}",
+        f"{row.usage.completion_tokens:,}",
+        f"{row.latency_ms:,.0f} ms",
+        "unpriced" if row.cost_nano_usd is None else shown.usd(row.cost_nano_usd),
+    )

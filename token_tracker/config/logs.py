@@ -33,6 +33,7 @@ def write_logs(form: str = "text", *, never_wait: bool = False) -> None:
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
     root.addHandler(handler)
     root.setLevel(logging.INFO)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it names whole addresses, and a webhook's is a secret
 
 
 class TextLines(logging.Formatter):

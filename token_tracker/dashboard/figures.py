@@ -24,6 +24,7 @@ NANO = 1_000_000_000
 _MODELS_SHOWN = len(COLOURS)
 _NAME_SHOWN = 32  # characters of a model's name on an axis; the rest shows on hover
 _ROOM_FOR_TEXT = 1.35  # the axis is so many times the longest bar
+_PLAIN_AMOUNTS = {"exponentformat": "none", "separatethousands": True}  # 0.0002 and 12,000, not 200μ and 12k
 _TICKS_SHOWN = 6  # as many as fit beside each other on a narrow page
 
 
@@ -102,7 +103,7 @@ def spend_over_time(points: Sequence[Point], models: Sequence[ModelSums], times:
             colour = COLOURS[leading.index(name)] if name in leading else OTHER_COLOUR
             usd = [nano / NANO for nano in series[name]]
             figure.add_bar(x=list(times), y=usd, name=_plain(name), marker_color=colour, hovertemplate="$%{y:.6f}")
-    return figure.update_layout(showlegend=False)
+    return figure.update_yaxes(_PLAIN_AMOUNTS).update_layout(showlegend=False)
 
 
 def tokens_over_time(points: Sequence[Point], times: Sequence[str]) -> go.Figure:
@@ -154,7 +155,7 @@ def spend_by_model(models: Sequence[ModelSums]) -> go.Figure:
     # A trace of its own, as a bar of 0 would not show its text: that nothing is known of a price, say.
     texts = ["\N{NO-BREAK SPACE}" + _bar_text(m) for m in shown]
     figure.add_scatter(y=names, x=usd, mode="text", text=texts, textposition="middle right", hoverinfo="skip")
-    figure.update_xaxes(title="USD", showgrid=True, range=[0, max(usd) * _ROOM_FOR_TEXT or 1])
+    figure.update_xaxes(_PLAIN_AMOUNTS, title="USD", showgrid=True, range=[0, max(usd) * _ROOM_FOR_TEXT or 1])
     short = [name if len(name) <= _NAME_SHOWN else name[: _NAME_SHOWN - 1] + "…" for name in (m.model for m in shown)]
     axis = {"type": "category", "tickvals": names, "ticktext": [_plain(name) for name in short], "automargin": True}
     return figure.update_yaxes(axis, title=None).update_layout(showlegend=False)

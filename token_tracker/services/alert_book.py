@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, cast
 
-from sqlalchemy import Table, select
+from sqlalchemy import Table, delete, or_, select
 from sqlalchemy.orm import Session
 
 from token_tracker.database.models import AlertEpisode, AlertRule
@@ -107,6 +107,12 @@ def advance(
         for to in recipients:
             notices.append(_notice(rule, each.message, each.seen.subject, to.channel, to.address, said))
     return len(enqueue(session, notices, at=at))
+
+
+def forget(session: Session, subject: str) -> None:
+    """End what fires for a subject that goes (a budget: and for its members), without a word to anybody."""
+    of_member = AlertEpisode.subject.startswith(f"{subject}|", autoescape=True)
+    session.execute(delete(AlertEpisode).where(or_(AlertEpisode.subject == subject, of_member)))
 
 
 def _notice(

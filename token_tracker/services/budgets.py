@@ -16,7 +16,7 @@ from token_tracker.database.models.rules import ALERT_COLUMNS
 from token_tracker.domain.access import EVERYTHING, Scope
 from token_tracker.domain.money import format_usd
 from token_tracker.domain.problems import Invalid, KeptInFile, NotFound, Unchangeable
-from token_tracker.services import audit, budget_fields, checks, counters, scopes
+from token_tracker.services import alert_book, audit, budget_fields, checks, counters, scopes
 from token_tracker.services.audit import Actor
 from token_tracker.services.budget_fields import AlertFields, BudgetFields
 from token_tracker.services.configured_rules import SOURCE
@@ -161,12 +161,13 @@ def update(session: Session, *, budget_id: str, actor: Actor, at: datetime, **ch
 
 
 def delete(session: Session, *, budget_id: str, actor: Actor, at: datetime) -> None:
-    """With its counters, alerts, top-ups and releases. Raises NotFound, KeptInFile."""
+    """With its counters, alerts, also those that fire, top-ups and releases. Raises NotFound, KeptInFile."""
     counters.lock_exclusive(session)  # a recorder that counts for it would fail on a row that is gone
     budget = get(session, budget_id=budget_id)
     if budget.source == SOURCE:
         raise KeptInFile("budget", budget_id)
     audit.record(session, actor, "budget.delete", budget.id, at=at, before=budget_fields.public(budget))
+    alert_book.forget(session, budget.id)
     session.delete(budget)
     session.flush()
 

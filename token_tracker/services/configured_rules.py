@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from token_tracker.config.values import BudgetEntry, RateLimitEntry
 from token_tracker.database.models import Budget, BudgetAlert, RateLimit
 from token_tracker.database.models.rules import ALERT_COLUMNS
-from token_tracker.services import audit, budget_fields, counters, rate_limit_fields
+from token_tracker.services import alert_book, audit, budget_fields, counters, rate_limit_fields
 
 SOURCE = "config"
 Rule = TypeVar("Rule", RateLimit, Budget)
@@ -55,6 +55,7 @@ def _follow(
     for key, row in rows.items():
         if row.source == SOURCE and key not in entries:
             record("delete", row, before=kind.public(row))
+            alert_book.forget(session, row.id)
             session.delete(row)
     for key, entry in entries.items():
         found = rows.get(key)

@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from token_tracker.database.models import PriceRow
@@ -104,11 +104,20 @@ def override(
 
 
 def end_override(session: Session, *, price_id: int, at: datetime) -> PriceRow:
-    """From now on the next source prices the model. One that has not begun yet never will. Raises NotFound."""
+    """From now on the next source prices the model. One that has not begun yet never will. Raises NotFound, Conflict
+    (it is over: what took its place has an id of its own)."""
     found = session.get(PriceRow, price_id)
     if found is None or found.source != OVERRIDE or found.rates is None:
         raise NotFound("price override", str(price_id))
-    return _add(session, found.name, None, max(found.valid_from, at), at)
+    ends_at = max(found.valid_from, at)
+    place = tuple_(PriceRow.valid_from, PriceRow.id)
+    after_it = (place > (found.valid_from, found.id), PriceRow.valid_from <= ends_at)
+    same = (PriceRow.source == OVERRIDE, PriceRow.name == found.name)
+    if session.scalar(select(PriceRow.id).where(*same, *after_it).limit(1)) is not None:
+        raise Conflict(
+            f"The override {price_id} of '{found.name}' is over: it has ended, or a later one took its place."
+        )
+    return _add(session, found.name, None, ends_at, at)
 
 
 def _add(session: Session, name: str, rates: dict[str, str] | None, valid_from: datetime, at: datetime) -> PriceRow:

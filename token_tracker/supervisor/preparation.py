@@ -16,8 +16,8 @@ EXIT_CONFIGURATION, EXIT_DATABASE = 2, 3
 _RETRY_S, _RETRY_MOST_S = 2.0, 15.0
 SLOW_S = 3.0
 SLOW = (
-    "waiting for the database (DATABASE_URL): another process holds it, it does not answer, or its tables are being "
-    "brought up to date."
+    "waiting for the database (DATABASE_URL): its tables are being made or brought up to date, another process holds "
+    "it, or it does not answer."
 )
 
 

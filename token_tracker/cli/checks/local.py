@@ -8,7 +8,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from token_tracker.cli.checks.findings import Finding, Ground, counted, ok, problem, skipped, warning
+from token_tracker.cli.checks.findings import Finding, Ground, ok, problem, skipped, warning
+from token_tracker.cli.shown import counted
 from token_tracker.config import paths
 from token_tracker.config.load import ConfigurationError, load, load_settings
 from token_tracker.config.values import Configuration, Settings
@@ -116,7 +117,7 @@ def journal(ground: Ground) -> Iterator[Finding]:
         remedy = "token-tracker proxy (or all): its recorder books them; what it says tells why it has not"
         yield warning(name, f"{said}: these calls are in no report and no budget of the database", remedy)
     else:
-        yield ok(name, said if sizes else "empty")
+        yield ok(name, f"{said} (room for more is counted, too)" if sizes else "empty")
 
 
 def _segments(directory: Path) -> Iterator[tuple[str, int]]:
