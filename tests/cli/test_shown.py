@@ -25,3 +25,20 @@ def test_a_bar_is_never_longer_than_its_room_and_never_hides_what_is_there(value
     assert len(made) <= 20
     assert bool(made) == (value > 0)
     assert (made in ("█" * 20, "#" * 20)) >= (value >= most)
+
+
+@pytest.mark.parametrize(
+    ("nano_usd", "text"),
+    [
+        (0, "0.000000"),
+        (1, "0.000000001"),
+        (1_500, "0.000001500"),
+        (2_000, "0.000002"),
+        (999_999, "0.000999999"),
+        (1_000_001, "0.001000"),
+        (12_904_210_000_000, "12,904.210000"),
+        (-5, "-0.000000005"),
+    ],
+)
+def test_a_small_amount_is_never_shown_as_nothing(nano_usd: int, text: str) -> None:
+    assert shown.usd(nano_usd) == text

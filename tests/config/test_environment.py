@@ -171,6 +171,13 @@ def test_several_gateway_workers_need_a_redis_to_count_together(files: Files) ->
     assert "hunter2" not in repr(settings)
 
 
+def test_two_installations_may_share_a_redis_under_names_of_their_own(files: Files) -> None:
+    assert files.load().settings.redis_namespace == "token-tracker"
+    assert files.load(TOKEN_TRACKER_REDIS_NAMESPACE="staging").settings.redis_namespace == "staging"
+    (problem,) = files.problems(TOKEN_TRACKER_REDIS_NAMESPACE="a{b}")
+    assert problem == "TOKEN_TRACKER_REDIS_NAMESPACE may hold letters, digits, '_', '.' and '-', at most 64."
+
+
 def test_a_store_that_is_no_redis_is_refused_without_showing_its_password(files: Files) -> None:
     (problem,) = files.problems(REDIS_URL="http://:hunter2@host")
     assert problem.startswith("REDIS_URL must begin with redis://") and "hunter2" not in problem

@@ -33,8 +33,8 @@ def installation(directory: Path, provider: FakeProvider, redis: str = "") -> In
 
 
 def ready(house: Installation) -> None:
-    """The file's budget has its counter."""
-    wait_until(lambda: house.chat(MODEL, max_tokens=8)[0] == 200, 20, "the budget's counter")
+    """The file's budget has its counter, and each worker (the kernel chooses who answers) has seen that."""
+    wait_until(lambda: all(house.chat(MODEL, max_tokens=8)[0] == 200 for _ in range(12)), 30, "the budget's counter")
 
 
 def say(name: str, storm: Storm, provider: FakeProvider, status: dict[str, Any]) -> None:

@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 
 import click
 
-from token_tracker.cli.checks import local, outside, prices, processes, stores
-from token_tracker.cli.checks.findings import Finding, Ground, Status, problem, skipped
+from token_tracker.cli.checks import certificates, local, outside, prices, processes, stores
+from token_tracker.cli.checks.findings import Finding, Ground, Status, counted, problem, skipped
 
 CHECKS: tuple[tuple[str, Callable[[Ground], Iterator[Finding]]], ...] = (
     ("data directory", local.data_directory),
     ("file modes", local.file_modes),
     ("disk", local.disk),
+    ("tls", certificates.certificates),
     ("journal", local.journal),
     ("clocks", stores.local_clock),
     ("redis", stores.store),
@@ -64,7 +65,7 @@ def doctor(as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps({"healthy": not problems, "findings": [asdict(each) for each in findings]}, indent=2))
     else:
-        click.echo(f"\n{len(problems)} problems, {len(warnings)} warnings.")
+        click.echo(f"\n{counted(len(problems), 'problem')}, {counted(len(warnings), 'warning')}.")
     return 1 if problems else 0
 
 

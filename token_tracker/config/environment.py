@@ -24,6 +24,7 @@ REDIS_URL = "REDIS_URL"
 DEFAULTS: Mapping[str, str] = {
     DATABASE_URL: "",  # SQLite in the data directory
     REDIS_URL: "",  # limits are counted in the gateway's own memory
+    PREFIX + "REDIS_NAMESPACE": "token-tracker",
     PREFIX + "CONFIG": "config/proxy.yaml",
     PREFIX + "DATA_DIR": "./data",
     PREFIX + "PROXY_HOST": "127.0.0.1",
@@ -143,6 +144,13 @@ class _Reader:
         self.problems.append(f"{name} must be one of {', '.join(choices)}.")
         return DEFAULTS[name]
 
+    def name(self, name: str) -> str:
+        text = self.text(name).strip()
+        if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", text):
+            return text
+        self.problems.append(f"{name} may hold letters, digits, '_', '.' and '-', at most 64.")
+        return DEFAULTS[name]
+
     def address(self, component: str) -> Address:
         name = f"{PREFIX}{component}"
         host, port = self.text(f"{name}_HOST").strip(), self.whole(f"{name}_PORT", 1, 65535)
@@ -203,6 +211,7 @@ def read_settings(variables: Mapping[str, str], cwd: Path, problems: list[str]) 
         log_format=read.one_of(PREFIX + "LOG_FORMAT", ("text", "json")),
         log_calls=read.one_of(PREFIX + "LOG_CALLS", ("true", "false")) == "true",
         redis_url=read.secret(REDIS_URL),
+        redis_namespace=read.name(PREFIX + "REDIS_NAMESPACE"),
         encryption_keys=read.encryption_keys(),
         proxy_workers=read.whole(PREFIX + "PROXY_WORKERS", 1, WORKERS_MOST),
     )

@@ -111,6 +111,7 @@ class Settings:
     log_calls: bool = True
     metrics: Address | None = None  # where /metrics answers without a key
     redis_url: Secret | None = None  # where several gateway workers count together; None: in the worker's memory
+    redis_namespace: str = "token-tracker"  # before all keys there: one for each installation
     proxy_workers: int = 1
     encryption_keys: tuple[Secret, ...] = ()  # the first encrypts, all decrypt; see `paths.encryption_keys`
 

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from token_tracker.cli.checks.findings import Finding, Ground, ok, problem, skipped, warning
+from token_tracker.cli.checks.findings import Finding, Ground, counted, ok, problem, skipped, warning
 from token_tracker.config import paths
 from token_tracker.config.load import ConfigurationError, load, load_settings
 from token_tracker.config.values import Configuration, Settings
@@ -40,7 +40,7 @@ def configuration() -> tuple[list[Finding], Settings | None, Configuration | Non
             warning(name, "no model is offered", "set a provider's key, such as OPENAI_API_KEY, or write a model_list")
         )
     return (
-        findings or [ok(name, f"{found.settings.config_path}, {len(found.deployments)} models")],
+        findings or [ok(name, f"{found.settings.config_path}, {counted(len(found.deployments), 'model')}")],
         found.settings,
         found,
     )
@@ -111,7 +111,7 @@ def journal(ground: Ground) -> Iterator[Finding]:
         with reading(ground.engine) as session:
             booked = journal_offsets.load(session)
     waiting = sum(max(0, size - booked.get(segment, 0)) for segment, size in sizes.items())
-    said = f"{len(sizes)} segments, at most {waiting / _MIB:.1f} MiB of calls not booked yet"
+    said = f"{counted(len(sizes), 'segment')}, at most {waiting / _MIB:.1f} MiB of calls not booked yet"
     if waiting > WAITING_BYTES:
         remedy = "token-tracker proxy (or all): its recorder books them; what it says tells why it has not"
         yield warning(name, f"{said}: these calls are in no report and no budget of the database", remedy)

@@ -48,8 +48,7 @@ class Recorder:
     """Books in the calling thread, publishes in another and checks counters in a third, so that none waits for the
     others' database work."""
 
-    def __init__(self, engine: Engine, settings: Settings, redis_url: str = "") -> None:
-        """`redis_url`: of the store that gateways share; '' for none."""
+    def __init__(self, engine: Engine, settings: Settings) -> None:
         self._outage = Outage("calls go on and are kept in the journal")
         journal, node = paths.journal_dir(settings), paths.node_id(settings)
         self._objects = ObjectBooks(engine, ObjectIndex(index_path(settings)), node)
@@ -59,7 +58,10 @@ class Recorder:
         self._telling = Attempts(self._outage, "telling of holds")
         self._keeper = CounterKeeper(engine, self._outage, node)
         left = HoldsReader(engine, self._outage)
-        self._teller = StoreTeller(self._board, RedisBooks(redis_url), left) if redis_url else None
+        self._teller: StoreTeller | None = None  # where gateways share a store
+        if (url := settings.redis_url) is not None:
+            told = RedisBooks(url.value, namespace=settings.redis_namespace)
+            self._teller = StoreTeller(self._board, told, left)
         self._loaded_version: int | None = None
         self._load_due_s = 0.0
         self._publisher = Publisher(engine, paths.snapshot_path(settings))
@@ -204,8 +206,7 @@ def main() -> int:
     if (lock := stand_by(settings, stop)) is not None:
         remove_leftovers(paths.journal_dir(settings))
         log.info("booking %s", paths.journal_dir(settings))
-        store = settings.redis_url
-        Recorder(engine, settings, store.value if store else "").run(stop)
+        Recorder(engine, settings).run(stop)
         os.close(lock)
     engine.dispose()
     log.info("stopped")
