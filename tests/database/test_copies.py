@@ -210,11 +210,13 @@ def test_a_file_that_was_cut_or_changed_is_found_out(engine: Engine, tmp_path: P
     with zipfile.ZipFile(whole) as members:
         entry = members.getinfo("tables/token_usage.jsonl")
     within = entry.header_offset + 30 + len(entry.filename) + entry.compress_size // 2
+    listed = content.index(b"PK\1\2")  # what the archive's list says of its first member
+    flips = [(within, 0xFF), (listed + 8, 0x01), (listed + 10, 0x10)]  # a row; that it is encrypted, and packed how
     broken = tmp_path / "broken.zip"
     for damaged in (
         content[: len(content) // 2],
         content[:-1],
-        content[:within] + bytes([content[within] ^ 0xFF]) + content[within + 1 :],
+        *(content[:at] + bytes([content[at] ^ bits]) + content[at + 1 :] for at, bits in flips),
     ):
         broken.write_bytes(damaged)
         with pytest.raises(CopyError, match="not a whole backup"), archive.opened(broken) as (_, copy):

@@ -109,7 +109,7 @@ def _readable(path: Path) -> Iterator[None]:
     """The archive's checksums, its end and its types tell of a file that was cut or changed."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, msgspec.MsgspecError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError, msgspec.MsgspecError) as error:
         raise CopyError(f"{path} is not a whole backup of Token Tracker: {error}.") from None
 
 
