@@ -43,7 +43,7 @@ def prices(ground: Ground) -> Iterator[Finding]:
         said = f"{calls} in the last {LATELY.days} days without a cost"
         yield warning(_NAME, said, _remedy(model.model))
     if not unpriced and not called:
-        yield ok(_NAME, f"{counted(len(named), 'configured model')}, none without one")
+        yield ok(_NAME, f"{counted(len(named), 'configured model')}, none without a price")
 
 
 def _missing(name: str, price_name: str, capped: bool) -> Finding:
