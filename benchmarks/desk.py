@@ -132,6 +132,9 @@ def _questions(last: datetime | None, budgets: dict[str, str]) -> Iterator[Quest
     yield Question("30 days by day and model", _summary(month, group_by="day,model"))
     for name, path in budgets.items():
         yield Question(f"budget status {name}", path)
+    for name, path in budgets.items():
+        if "each" in name:
+            yield Question(f"budget status {name}, 100 members", f"{path}?limit=100", promised=False)
     yield Question("all time by model", _summary({}, group_by="model"), promised=False)
     yield Question("30 days by model and user", _summary(month, group_by="model,user"), promised=False)
     yield Question("30 days by model, one team", _summary(month, group_by="model", team="team07"), promised=False)
@@ -152,11 +155,20 @@ def _shown(at: datetime) -> str:
 
 
 def _budgets(desk: Desk, url: str) -> dict[str, str]:
-    """One for all, and one for each user, with the counters that a recorder keeps."""
-    scopes = {"of all": {"type": "global"}, "for each user": {"type": "user", "id": "*"}}
+    """For all and for each, calendar and rolling, with the counters that a recorder keeps; in dollars and tokens."""
+    everybody, users, keys = {"type": "global"}, {"type": "user", "id": "*"}, {"type": "key", "id": "*"}
+    kinds: tuple[tuple[str, dict[str, str], str], ...] = (
+        ("of all, total", everybody, "total"),
+        ("of all, rolling 30 days", everybody, "rolling_30d"),
+        ("for each user, rolling 30 days", users, "rolling_30d"),
+        ("for each user, rolling 24 hours", users, "rolling_24h"),
+        ("for each key, rolling 30 days", keys, "rolling_30d"),
+        ("for each key, monthly", keys, "monthly"),
+    )
+    limits = {"limit_usd": "1000000.00", "limit_tokens": 1_000_000_000_000}
     found = {}
-    for name, scope in scopes.items():
-        document = {"name": name, "scope": scope, "limit_usd": "1000000.00", "period": "rolling_30d"}
+    for name, scope, period in kinds:
+        document = {"name": name, "scope": scope, "period": period, **limits}
         found[name] = f"/api/budgets/{desk.post('/api/budgets', document)['id']}/status"
     engine, at = make_engine(url, statement_timeout_ms=0), datetime.now(UTC)
     try:

@@ -121,6 +121,8 @@ def booked(engine: Engine) -> Callable[[Iterable[dict[str, Any]]], None]:
             "cost_nano_usd": 0,
             "cost_source": "priced",
             "price_version": "",
+            "request_bytes": 0,
+            "response_bytes": 0,
             "latency_ms": 100.0,
             "ttft_ms": None,
             "user_id": "",

@@ -230,6 +230,45 @@ def test_the_url_of_a_service_is_kept_and_never_shown_again(api: Api) -> None:
         assert "SecretToken" not in api.get(path, "root").get_data(as_text=True)
 
 
+def test_urls_of_webhooks_are_secrets_that_nobody_is_shown(api: Api) -> None:
+    hook, slack = "https://ann:pw@hooks.example:8443/in/SecretPath?t=SecretToken", "https://slack.example/SecretSlack"
+    alerts = [{"threshold": 50, "webhook": hook}, {"threshold": 80, "slack_webhook": slack}]
+    budget = {"name": "Cap", "scope": {"type": "global"}, "period": "daily", "limit_usd": "10"}
+    made = api.post("/api/budgets", "root", **budget, alerts=alerts)
+    path = f"/api/budgets/{made.get_json()['id']}"
+    for user in ("root", "eve", "mia"):
+        for answer in (made, api.get("/api/budgets", user), api.get(path, user)):
+            assert "Secret" not in answer.text and "pw" not in answer.text
+    shown = [each["webhook"] or each["slack_webhook"] for each in api.get(path, "eve").get_json()["alerts"]]
+    assert shown == ["https://hooks.example/…", "https://slack.example/…"]
+
+
+def test_a_shortened_url_that_is_sent_back_stands_for_the_whole_one(api: Api) -> None:
+    def kept() -> list[tuple[str | None, str | None]]:
+        with reading(api.engine) as session:
+            rows = session.scalars(select(BudgetAlert).order_by(BudgetAlert.id))
+            return [(row.webhook, row.apprise) for row in rows]
+
+    hooks = [f"https://hooks.example/{name}" for name in "ab"]
+    alerts: list[dict[str, Any]] = [{"threshold": 50, "webhook": hook} for hook in hooks]
+    alerts.append({"threshold_usd": "2.5", "apprise": "tgram://123:abc/chat"})
+    budget = {"name": "Cap", "scope": {"type": "global"}, "period": "daily", "limit_usd": "10"}
+    made = api.post("/api/budgets", "root", **budget, alerts=alerts).get_json()
+    path, shown = f"/api/budgets/{made['id']}", made["alerts"]
+    before = kept()
+    entries = len(api.get("/api/audit-log", "root").get_json()["items"])
+    for answer in (api.patch(path, "root", alerts=shown), api.post("/api/budgets", "root", **budget, alerts=shown)):
+        assert (answer.status_code, answer.get_json()["alerts"], kept()) == (200, shown, before)
+    assert len(api.get("/api/audit-log", "root").get_json()["items"]) == entries
+    for unclear in (shown[1:], [{"threshold": 60, "webhook": "https://hooks.example/…"}]):
+        refused = api.patch(path, "root", alerts=unclear)
+        assert (refused.status_code, "write the whole URL" in refused.text) == (422, True)
+    assert kept() == before
+    changed = api.patch(path, "root", alerts=[{"threshold": 50, "webhook": "https://hooks.example/c"}, shown[2]])
+    assert changed.status_code == 200
+    assert sorted(kept(), key=str) == sorted([("https://hooks.example/c", None), before[2]], key=str)
+
+
 def test_a_threshold_may_be_an_amount_unless_the_budget_can_never_come_to_it(api: Api) -> None:
     alert = {"threshold_usd": "7.5", "email": "a@example.com"}
     given = {"name": "x", "scope": {"type": "global"}, "period": "daily", "limit_usd": "10"}

@@ -24,8 +24,15 @@ def test_what_nobody_counted_is_told_by_kind_with_its_first_and_last_time(
 ) -> None:
     booked(
         [
-            {"id": "a", **UNMETERED, "team_id": "red", "user_id": "ann"},
-            {"id": "b", **UNMETERED, "team_id": "red", "user_id": "ann", "timestamp": NOON + timedelta(hours=1)},
+            {"id": "a", **UNMETERED, "team_id": "red", "user_id": "ann", "request_bytes": 7, "response_bytes": 2**40},
+            {
+                "id": "b",
+                **UNMETERED,
+                "team_id": "red",
+                "user_id": "ann",
+                "timestamp": NOON + timedelta(hours=1),
+                "request_bytes": 5,
+            },
             {"id": "c", **UNMETERED, "team_id": "blue", "user_id": "bob"},
             {"id": "free", "usage_source": "none", "endpoint": "GET /v1/files"},
             {"id": "unpriced", "cost_source": "unpriced", "cost_nano_usd": None, "output_tokens": 5},
@@ -35,6 +42,7 @@ def test_what_nobody_counted_is_told_by_kind_with_its_first_and_last_time(
     assert first == {
         "endpoint": "POST /v1/batches", "provider": "openai", "model": "gpt-4o", "end_reason": "complete",
         "team": "red", "user": "ann", "key_id": "", "attempts": 2,
+        "request_bytes": 12, "response_bytes": 2**40,
         "first_at": "2026-03-01T12:00:00Z", "last_at": "2026-03-01T13:00:00Z",
     }  # fmt: skip
     assert (second["team"], second["attempts"]) == ("blue", 1)

@@ -15,7 +15,8 @@ from sqlalchemy import text
 from tests.api.conftest import SECRET
 from token_tracker.api import errors
 from token_tracker.api.app import create_app
-from token_tracker.services import usage_rows
+from token_tracker.database.deadlines import TooSlow
+from token_tracker.services import usage, usage_rows
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 Book = Callable[[Iterable[dict[str, Any]]], None]
@@ -212,3 +213,14 @@ def test_what_takes_too_long_is_ended_and_told_what_to_ask_instead(
     assert "Ask for a shorter time" in answer.json["error"]["message"]
     exported = hurried.get("/api/token-usage?format=jsonl", headers=headers)
     assert len(exported.data.splitlines()) == len(THEIRS)
+
+
+def test_work_on_sums_that_takes_too_long_has_the_same_answer(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The statements were quick, and what they gave was too much."""
+
+    def over(*_: object, **__: object) -> None:
+        raise TooSlow("the time that reading may take is over")
+
+    monkeypatch.setattr(usage, "summarize", over)
+    answer = api.get("/api/token-usage/summary", "root", group_by="session")
+    assert (answer.status_code, answer.json["error"]["code"]) == (503, "too_slow")

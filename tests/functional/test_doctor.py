@@ -106,6 +106,7 @@ def test_an_installation_in_good_health(tmp_path: Path, database_url: str) -> No
     found = by_check(said.json["findings"])
     statuses = {name: {status for status, _, _ in each} for name, each in found.items()}
     assert statuses.pop("litellm") == {"skipped"}, "no model needs it"
+    assert statuses.pop("tls") == {"skipped"}, "no certificate is configured"
     assert statuses.pop("credentials") == {"skipped"}, "no provider's key is in the database"
     assert set(statuses) == {
         *("configuration", "database", "clocks", "data directory", "file modes", "disk", "journal", "redis", "prices"),

@@ -40,6 +40,17 @@ def status_of(house: Installation) -> Callable[[], dict[str, Any]]:
     return lambda: dict(json.loads(house.call("GET", url, headers=headers)[2]))
 
 
+def give_up_silent(house: Installation) -> str:
+    """The state of the one silent node once it is given up."""
+    headers = house.login()
+    nodes = json.loads(house.call("GET", f"{house.api_url}/api/nodes", headers=headers)[2])["items"]
+    (silent,) = [each["id"] for each in nodes if each["state"] == "silent"]
+    url = f"{house.api_url}/api/nodes/{silent}/release"
+    status, _, body = house.call("POST", url, {"reason": "its disk is gone"}, headers)
+    assert status == 200, body
+    return str(json.loads(body)["state"])
+
+
 def die(house: Installation) -> None:
     """All its processes at once, as when the machine goes: none may book what another leaves."""
     os.kill(house.pid, signal.SIGSTOP)
@@ -58,7 +69,10 @@ def refused_unproven(house: Installation) -> int:
 
 
 @pytest.mark.timeout(180)
-def test_what_a_dead_node_held_is_unproven_until_its_journal_is_booked(tmp_path: Path, redis_url: str) -> None:
+@pytest.mark.parametrize("is_given_up", [False, True], ids=["returns", "is given up"])
+def test_what_a_dead_node_held_is_unproven_until_its_journal_is_booked_or_an_admin_gives_it_up(
+    tmp_path: Path, redis_url: str, is_given_up: bool
+) -> None:
     database = tmp_path / "shared.db"
     with (
         FakeProvider() as provider,
@@ -86,8 +100,16 @@ def test_what_a_dead_node_held_is_unproven_until_its_journal_is_booked(tmp_path:
         assert nano(missed["unproven_usd"]) == held
         assert [hold["state"] for hold in missed["holds"]] == ["unproven"]
         wait_until(lambda: refused_unproven(living) == held, 20, "the gate says the same")
+        if is_given_up:
+            assert give_up_silent(living) == "released"
+            assert look()["unproven_usd"] == "0.000000000" and look()["holds"] == []
+            wait_until(lambda: refused_unproven(living) == 0, 20, "the gate says the same")
         dying.start("proxy")
-        settled = wait_until(lambda: (found := look())["holds"] == [] and found, 30, "its journal is booked")
+        settled = wait_until(
+            lambda: (found := look())["holds"] == [] and nano(found["unproven_usd"]) and found,
+            30,
+            "its journal is booked",
+        )
         unproven = nano(settled["unproven_usd"])
         assert 0 < unproven <= held and nano(settled["spent_usd"]) >= nano(missed["spent_usd"]) + held - unproven
         wait_until(lambda: refused_unproven(living) == unproven, 20, "the gate says the same")

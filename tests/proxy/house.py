@@ -33,6 +33,7 @@ from token_tracker.proxy import server
 from token_tracker.proxy.app import Gateway
 from token_tracker.proxy.books import framing
 from token_tracker.proxy.books.counters_shape import HEAD_LENGTH, MAGIC, CountersHead
+from token_tracker.proxy.books.object_index import SYNCED_TO, ObjectIndex
 from token_tracker.proxy.books.publication import KeyRecord, PriceRecord, RulesRecord, Section, Snapshot
 from token_tracker.proxy.books.records import End, Open, Record
 from token_tracker.proxy.gate.store import Books
@@ -107,6 +108,14 @@ def publish_counters(path: Path, rules: RulesRecord, books: Books | None = None)
     beside = path.with_suffix(".new")
     beside.write_bytes(MAGIC + HEAD_LENGTH.pack(len(encoded)) + encoded + body)
     beside.replace(path)
+
+
+def synced(house: House) -> House:
+    """Its index of stored objects is filled, as by a recorder that has none to tell of."""
+    index = ObjectIndex(house.settings.data_dir / "objects.db")
+    index.note(SYNCED_TO, 1)
+    index.close()
+    return house
 
 
 class Reply:

@@ -47,6 +47,8 @@ def a_row(number: int, timestamp: datetime = NOON, **fields: Any) -> LedgerRow:
         "unproven_nano_usd": 0,
         "unproven_tokens": 0,
         "overrun_nano_usd": 0,
+        "request_bytes": 0,
+        "response_bytes": 0,
         "latency_ms": 100.0,
         "ttft_ms": None,
         "user_id": "ann",

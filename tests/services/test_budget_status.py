@@ -143,6 +143,26 @@ def test_members_come_in_pages_with_what_they_spent_or_hold(engine: Engine) -> N
     assert (usd(one).remaining, one.tokens.spent) == (860, 13)
 
 
+def test_members_of_a_rolling_budget_are_those_with_a_counter_in_its_window_however_many_hours_they_have(
+    engine: Engine,
+) -> None:
+    users = a_budget("users", scope_type="user", scope_id=EACH, period="rolling_24h", limit_tokens=1_000)
+    add(engine, users)
+    hours = {"ann": (0, 1, 2), "bob": (30, 40), "cid": (23, 30), "eve": (25,), "fay": (5,)}
+    moments = [(user, NOON - hour * HOUR) for user, past in hours.items() for hour in past]
+    with transaction(engine) as session:
+        rows = [a_row(n, at, user_id=user) for n, (user, at) in enumerate(moments)]
+        book(session, [*rows, a_row(99, user_id="")], at=NOON - 40 * HOUR)
+    check(engine, "users", NOON - 20 * HOUR)
+    check(engine, "users")
+    first = members_of(engine, "users", limit=2)
+    assert [(each.member_id, usd(each).spent) for each in first.items] == [("ann", 120), ("cid", 40)]
+    assert first.next_cursor == "cid"
+    second = members_of(engine, "users", limit=2, cursor="cid")
+    assert [(each.member_id, usd(each).spent) for each in second.items] == [("fay", 40)]
+    assert second.next_cursor is None
+
+
 def test_what_cannot_be_asked_is_refused(engine: Engine) -> None:
     add(engine, a_budget("day"), a_budget("users", scope_type="user", scope_id=EACH))
     with pytest.raises(NotFound):

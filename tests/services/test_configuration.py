@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -18,6 +19,7 @@ from token_tracker.config.values import (
     AlertRuleEntry,
     AlertSettings,
     BudgetEntry,
+    ChannelEntry,
     Configuration,
     Deployment,
     Hidden,
@@ -36,11 +38,13 @@ from token_tracker.database.models import (
     OfferedModel,
     PriceRow,
     RateLimit,
+    SystemState,
 )
-from token_tracker.database.session import reading, transaction
+from token_tracker.database.session import make_engine, reading, transaction
 from token_tracker.domain import alert_fields
 from token_tracker.domain.pricing import PricingTable, make_price
 from token_tracker.services import configuration as configured
+from token_tracker.services.fingerprints import Fingerprints
 
 HERE = Address("127.0.0.1", 0)
 SETTINGS = Settings(Path("x"), Path("x"), Secret(""), HERE, HERE, HERE, None, None, 1, 1, None)
@@ -278,12 +282,50 @@ def test_the_audit_log_and_the_models_rows_hold_no_secret_of_the_file(engine: En
     with reading(engine) as session:
         document = session.scalars(select(OfferedModel.document)).one()
     [shown] = document["deployments"]
-    assert (shown["api_key"], shown["litellm_params"]) == ("set", ["aws_secret_access_key", "extra_headers"])
+    assert re.fullmatch("set [0-9a-f]{8}", shown["api_key"])
+    assert shown["litellm_params"].keys() == {"aws_secret_access_key", "extra_headers"}
     assert secret not in str(document) + str(audited(engine))
     other = replace(budget, alerts=(AlertEntry(Decimal(50), slack_webhook=hook + "x"),))
     apply(engine, configuration(exact={"mine": (mine,)}, budgets=(other,)), at + LATER)
     (action, _, before, after) = audited(engine)[-1]
     assert action == "budget.update" and before != after and secret not in str((before, after))
+
+
+def test_a_secret_of_the_file_that_changes_leaves_its_trace_in_the_audit_log(engine: Engine, at: datetime) -> None:
+    def file(secret: str) -> Configuration:
+        mine = Deployment("mine", "bedrock", "m", None, Secret(secret), litellm_params=Hidden(aws_session_token=secret))
+        hook = ChannelEntry("chat", "webhook", f"https://hooks.example/{secret}")
+        return replace(configuration(exact={"mine": (mine,)}), alerts=AlertSettings(channels=(hook,)))
+
+    apply(engine, file("hunter2-the-first"), at)
+    apply(engine, file("hunter2-the-first"), at)
+    made = audited(engine)
+    assert sorted(action for action, *_ in made) == ["alert_channel.create", "model.create"]
+    apply(engine, file("hunter2-the-second"), at + LATER)
+    apply(engine, replace(file("hunter2-the-second"), alerts=AlertSettings()), at + LATER)
+    news = audited(engine)[2:]
+    assert {(action, name) for action, name, *_ in news} == {
+        ("model.update", "mine"),
+        ("alert_channel.update", "chat"),
+        ("alert_channel.delete", "chat"),
+    }
+    for action, _, before, after in news:
+        if action == "model.update":
+            assert before is not None and after is not None
+            (old,), (new,) = before["deployments"], after["deployments"]
+            assert old["api_key"] != new["api_key"] and old["litellm_params"] != new["litellm_params"]
+        assert "hunter2" not in str((before, after))
+
+
+def test_the_marks_of_secrets_are_others_in_another_installation(engine: Engine, at: datetime, tmp_path: Path) -> None:
+    elsewhere = make_engine(f"sqlite:///{tmp_path / 'elsewhere.db'}")
+    SystemState.__table__.create(elsewhere)  # type: ignore[attr-defined]
+    found = []
+    for each in (engine, engine, elsewhere):
+        with transaction(each) as session:
+            found.append(Fingerprints(session).of("hunter2"))
+    elsewhere.dispose()
+    assert found[0] == found[1] != found[2]
 
 
 def test_models_follow_the_file_and_the_environment(engine: Engine, at: datetime) -> None:

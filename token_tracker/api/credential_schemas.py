@@ -10,8 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from token_tracker.api.schemas import Identity, Input, PageQuery
 from token_tracker.config.encryption import Keyring
 from token_tracker.database.models import ProviderCredential
-from token_tracker.services.provider_credentials import KEY_CHARACTERS, readable
-from token_tracker.services.usage import format_time
+from token_tracker.services.provider_credentials import KEY_CHARACTERS, public
 
 ProviderName = Annotated[
     str, Meta(min_length=1, max_length=64, description="as in LiteLLM's model names: openai, anthropic, groq, azure")
@@ -63,14 +62,4 @@ class ReEncrypted(Struct, frozen=True):
 
 
 def credential_shown(row: ProviderCredential, keyring: Keyring, users: Sequence[str]) -> Credential:
-    return Credential(
-        id=row.id,
-        name=row.name,
-        provider=row.provider,
-        hint=row.hint,
-        readable=readable(row, keyring),
-        used_by=list(users),
-        created_at=format_time(row.created_at),
-        created_by=row.created_by,
-        updated_at=None if row.updated_at is None else format_time(row.updated_at),
-    )
+    return Credential(**public(row, keyring, users))

@@ -114,11 +114,11 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _database_error(error: SQLAlchemyError) -> Response:
-    if not is_away(error):
-        return _unexpected(error)
     headers = {"Retry-After": str(RETRY_AFTER_S)}
     if was_too_slow(error):
         return error_answer(503, "too_slow", _too_slow(), headers=headers)
+    if not is_away(error):
+        return _unexpected(error)
     log.warning("database unavailable: %s", getattr(error, "orig", None) or error)
     message = "The database cannot be used right now; nothing was changed, and calls go on. Try again shortly."
     return error_answer(503, "database_unavailable", message, headers=headers)

@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from token_tracker.database.models import ApiKey, ServiceToken, Team, User
 from token_tracker.domain.access import KEY_PERMISSIONS, Permission, Role
-from token_tracker.services import accounts, checks, keys
+from token_tracker.services import accounts, checks, keys, service_tokens
 from token_tracker.services.passwords import MAX_LENGTH, MIN_LENGTH
 from token_tracker.services.service_tokens import OF_PEOPLE
 from token_tracker.services.usage import MAX_LIMIT, format_time
@@ -277,24 +277,11 @@ class ServiceTokenPage(Struct, frozen=True):
 
 
 def service_token_shown(token: ServiceToken) -> ServiceTokenShown:
-    return ServiceTokenShown(**_service_token_fields(token))
+    return ServiceTokenShown(**service_tokens.public(token))
 
 
 def new_service_token_shown(token: ServiceToken, text: str) -> NewServiceToken:
-    return NewServiceToken(**_service_token_fields(token), token=text)
-
-
-def _service_token_fields(token: ServiceToken) -> dict[str, Any]:
-    return {
-        "id": token.id,
-        "prefix": token.prefix,
-        "name": token.name,
-        "user": token.user_id,
-        "permissions": token.permissions,
-        "created_at": format_time(token.created_at),
-        "expires_at": _time(token.expires_at),
-        "revoked_at": _time(token.revoked_at),
-    }
+    return NewServiceToken(**service_tokens.public(token), token=text)
 
 
 def team_detail(team: Team, people: list[User]) -> TeamDetail:
@@ -322,7 +309,3 @@ def user_shown(user: User) -> UserShown:
 
 def team_shown(team: Team) -> TeamShown:
     return TeamShown(**accounts.public_team(team))
-
-
-def _time(at: datetime | None) -> str | None:
-    return None if at is None else format_time(at)

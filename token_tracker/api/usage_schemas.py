@@ -173,4 +173,5 @@ def summary_item(groups: Sequence[str], item: usage.SummaryItem) -> SummaryItem:
 
 def _sums_fields(sums: Sums) -> dict[str, Any]:
     document = usage.sums_document(sums)
-    return document | {"latency_ms": Latency(**document["latency_ms"])}
+    document["latency_ms"] = Latency(**document["latency_ms"])
+    return document

@@ -17,7 +17,8 @@ SCRIPT = "token-tracker"
 _COMPLETE_VARIABLE = "_TOKEN_TRACKER_COMPLETE"
 _SECTIONS = {
     "See what was consumed": ("report", "tail", "export"),
-    "Say who may what": ("keys", "users", "teams", "budgets", "limits", "prices"),
+    "Say who may what": ("keys", "users", "teams", "budgets", "limits", "prices", "freezes", "tokens", "credentials"),
+    "Say who is told what": ("reports", "mutes"),
     "Set up and look after": ("init", "doctor", "backup", "restore", "migrate", "completion"),
 }
 _HIDDEN = ("gateway", "recorder", "litellm")  # processes that the supervisor starts

@@ -10,13 +10,13 @@ import click
 from sqlalchemy.orm import Session
 
 from token_tracker.cli import shown
-from token_tracker.cli.context import actor, books, now, say
+from token_tracker.cli.context import actor, books, now, say, say_if_no_mail
 from token_tracker.cli.keys import every
 from token_tracker.cli.options import AHEAD, as_json, placed, scope
 from token_tracker.database.models import Budget
 from token_tracker.database.session import reading, transaction
 from token_tracker.domain.money import format_usd
-from token_tracker.domain.problems import Invalid
+from token_tracker.domain.problems import Invalid, NotFound
 from token_tracker.domain.rules import EACH
 from token_tracker.domain.windows import PERIODS
 from token_tracker.services import budget_fields, budget_status
@@ -142,6 +142,8 @@ def set_(
     else:
         done = "made" if is_new else "set"
         say(f"The budget '{budget.name}' ({budget.id}) is {done}; gateways follow within seconds.")
+    if any("email" in each for each in fields.get("alerts", ())):
+        say_if_no_mail()
 
 
 def _save(session: Session, of: str, period: str, model: str | None, fields: dict[str, Any]) -> tuple[Budget, bool]:
@@ -173,6 +175,7 @@ def _alert(text: str) -> dict[str, str]:
 def top_up(budget_id: str, usd: str, until: datetime | None) -> None:
     """Raise a budget's limit by USD until then."""
     with books() as engine, transaction(engine) as session:
+        _must_be_there(session, budget_id)
         made = service.top_up(
             session, budget_id=budget_id, amount_usd=usd, until=placed(until, UTC), actor=actor(), at=now()
         )
@@ -185,5 +188,24 @@ def top_up(budget_id: str, usd: str, until: datetime | None) -> None:
 def delete(budget_id: str) -> None:
     """Delete a budget with its counters; the calls stay in the ledger."""
     with books() as engine, transaction(engine) as session:
+        _must_be_there(session, budget_id)
         service.delete(session, budget_id=budget_id, actor=actor(), at=now())
     say(f"The budget {budget_id} is deleted.")
+
+
+def _must_be_there(session: Session, budget_id: str) -> None:
+    """Raises NotFound; for the name or the scope of a budget a ClickException with the ids of those that have it."""
+    try:
+        service.get(session, budget_id=budget_id)
+    except NotFound:
+        scope_type, scope_id = scope(budget_id)
+        found = every(lambda cursor: service.list_budgets(session, limit=MAX_LIMIT, cursor=cursor))
+        meant = [
+            f"  {each.id}  {each.period}, '{each.name}'"
+            for each in found
+            if each.name == budget_id or (each.scope_type, each.scope_id) == (scope_type, scope_id or "")
+        ]
+        if not meant:
+            raise
+        lines = [f"'{budget_id}' is not the id of a budget, which is needed here. What you may mean:", *meant]
+        raise click.ClickException("\n".join(lines)) from None

@@ -86,6 +86,21 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def secret(asked: str) -> str:
+    """A line of stdin, asked for without an echo where somebody types: what stands among the words of a command can be
+    read by all on the machine."""
+    if sys.stdin.isatty():
+        typed: str = click.prompt(asked, hide_input=True, err=True)
+        return typed
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+def say_if_no_mail() -> None:
+    """To be called where somebody is to be told by mail."""
+    if not load_settings().mail.server:
+        say("No mail goes out: SMTP_SERVER is not set. Set it for the worker; 'token-tracker doctor' tries it.")
+
+
 def actor() -> Actor:
     """As the audit log names it; the address is the account on this machine."""
     try:

@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 
 import click
 
-from token_tracker.cli.checks import local, outside, prices, processes, stores
-from token_tracker.cli.checks.findings import Finding, Ground, Status, problem, skipped
-from token_tracker.cli.shown import counted
+from token_tracker.cli.checks import certificates, local, outside, prices, processes, stores
+from token_tracker.cli.checks.findings import Finding, Ground, Status, counted, problem, skipped
 
 CHECKS: tuple[tuple[str, Callable[[Ground], Iterator[Finding]]], ...] = (
     ("data directory", local.data_directory),
     ("file modes", local.file_modes),
     ("disk", local.disk),
+    ("tls", certificates.certificates),
     ("journal", local.journal),
     ("clocks", stores.local_clock),
     ("redis", stores.store),

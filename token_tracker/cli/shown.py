@@ -43,6 +43,11 @@ def document(value: Any) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
 
 
+def listed(items: Sequence[Mapping[str, object]], columns: Sequence[str], as_json: bool) -> None:
+    """Print a list: its `columns` as a table, or all of it as JSON."""
+    document(items) if as_json else table(columns, ([item[name] for name in columns] for item in items))
+
+
 def line(value: Any) -> None:
     """Print JSON on one line."""
     click.echo(msgspec.json.encode(value))
@@ -59,13 +64,9 @@ def bar(value: int, most: int, width: int = _BAR) -> str:
 
 
 def usd(nano_usd: int) -> str:
-    """Six places: enough for one small call."""
-    return f"{Decimal(nano_usd).scaleb(-9):,.6f}"
-
-
-def counted(number: int, noun: str) -> str:
-    """'1 model', '1,204 models'."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    """Six places, enough for one small call; nine where these would hide some of an amount below a tenth of a cent."""
+    places = 9 if nano_usd % 1000 and abs(nano_usd) < 1_000_000 else 6
+    return f"{Decimal(nano_usd).scaleb(-9):,.{places}f}"
 
 
 def fields(shown: Mapping[str, object]) -> None:

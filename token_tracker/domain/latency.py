@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 
 BUCKETS = 24
 # Upper bounds in ms: 2 ms x 1.75^k, so 2 ms to about 780 s; the last bucket takes everything above.
@@ -16,19 +17,16 @@ def bucket_of(latency_ms: float) -> int:
 
 
 def quantile_ms(counts: Sequence[int], q: float) -> float:
-    """The latency in ms below which the share `q` of the counted calls lies; 0.0 where nothing was counted.
+    """The latency in ms below which the share `q` (above 0, at most 1) of the counted calls lies; 0.0 where nothing was
+    counted.
 
     Interpolated within its bucket, so at most one bucket's width (a factor of 1.75) from the truth.
     """
-    total = sum(counts)
-    if total == 0:
+    reached = list(accumulate(counts))
+    if reached[-1] == 0:
         return 0.0
-    rank = q * total
-    seen = 0
-    for index, count in enumerate(counts):
-        if count and seen + count >= rank:
-            lower = UPPER_BOUNDS_MS[index - 1] if index else 0.0
-            upper = UPPER_BOUNDS_MS[index] if index < BUCKETS - 1 else UPPER_BOUNDS_MS[-1] * 1.75
-            return lower + (upper - lower) * (rank - seen) / count
-        seen += count
-    return UPPER_BOUNDS_MS[-1]
+    rank = q * reached[-1]
+    index = bisect_left(reached, rank)  # the first to come so far, so it counted calls
+    lower = UPPER_BOUNDS_MS[index - 1] if index else 0.0
+    upper = UPPER_BOUNDS_MS[index] if index < BUCKETS - 1 else UPPER_BOUNDS_MS[-1] * 1.75
+    return lower + (upper - lower) * (1 - (reached[index] - rank) / counts[index])

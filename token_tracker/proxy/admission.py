@@ -26,6 +26,7 @@ from token_tracker.proxy.headers import Incoming, decodable, split
 from token_tracker.proxy.lanes.direct import request_headers
 from token_tracker.proxy.lanes.shaper import Shaper
 from token_tracker.proxy.lanes.upstream_request import UpstreamRequest
+from token_tracker.proxy.objects.mentions import may_name_files
 from token_tracker.proxy.permits.desk import Desk
 from token_tracker.proxy.permits.permit import Permit
 from token_tracker.proxy.permits.reach import Reach
@@ -47,11 +48,14 @@ class Translation(Protocol):
     def restorer(self, wire: WireFormat, deployment: Deployment, request: Request) -> Shaper: ...
 
 
-class StoredResponses(Protocol):
-    """What is known of the responses that providers keep."""
+class StoredObjects(Protocol):
+    """What is known of the responses and files that providers keep."""
 
     async def tied(self, choice: Choice, request: Request, key: KeyRecord) -> Choice:
         """Where a call goes that follows a stored response: to what made it, and nowhere else. Raises Refusal."""
+
+    async def check_files(self, request: Request, key: KeyRecord) -> None:
+        """Raises Refusal where the body names a file that is known to be another team's."""
 
     def watch(self, attempt: Attempt) -> None:
         """Note whose the response of an attempt is, if the provider keeps it."""
@@ -87,7 +91,7 @@ class Admission:
     max_body_bytes: int
     silence_s: float
     desk: Desk
-    stored: StoredResponses | None = None
+    stored: StoredObjects | None = None
 
     async def admit(
         self, route: Route, model: str, scope: dict[str, Any], receive: Receive, call_id: str
@@ -106,6 +110,8 @@ class Admission:
         choice = self._choice(key, request.model, wire)
         if route.keeps and self.stored is not None:
             choice = await self.stored.tied(choice, request, key)
+        if self.stored is not None and may_name_files(body):
+            await self.stored.check_files(request, key)
         subject = subject_of(key, incoming.own, request)
         call = Call(route, query_of(scope), incoming, request, subject, call_id, time.time_ns() // 1000)
         if self.desk.has_rules:

@@ -67,6 +67,7 @@ class Gateway:
         self.floor = floor
         self.stored = stored
         self.watch = watch
+        self.metrics: Callable[[], Awaitable[bytes]] | None = None  # of all workers of this node
         self.begin_reload: Callable[[], None] = lambda: None  # reads the configuration again, beside the calls
         self._passthrough = Passthrough(admission)
         self.admission = admission
@@ -151,9 +152,9 @@ class Gateway:
         elif path in _HEALTH and is_read:
             status, answer = await self.health.answer(path)
             await _send_json(client, status, msgspec.json.encode(answer), request_id)
-        elif path == METRICS and is_read and self.watch is not None:
+        elif path == METRICS and is_read and self.metrics is not None:
             self._permit(KeyPermission.METRICS, scope)
-            await _send(client, 200, CONTENT_TYPE, await self.watch.metrics(), request_id)
+            await _send(client, 200, CONTENT_TYPE, await self.metrics(), request_id)
         elif (path == MODELS or path.startswith(MODELS + "/")) and is_read:
             await _send_json(client, 200, self._models(path, scope), request_id)
         elif path in ROUTES or path in _HEALTH or path in (MODELS, EVENTS, METRICS):

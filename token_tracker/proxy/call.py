@@ -66,6 +66,8 @@ class Attempt:
     started_s: float = field(default_factory=time.perf_counter)
     reading: Reading = field(default_factory=Reading)
     was_sent: bool = False  # False: provably nothing left for the upstream
+    request_bytes: int = 0  # of the body, as far as it was sent
+    response_bytes: int = 0  # of the answer's body, as far as it was read
     status: int = 0
     ttft_ms: float | None = None
     upstream_request_id: str = ""
@@ -155,6 +157,8 @@ class Attempt:
             ttft_ms=self.ttft_ms,
             upstream_id=clean(self.reading.upstream_id, NAME_CHARACTERS),
             upstream_request_id=self.upstream_request_id,
+            request_bytes=self.request_bytes,
+            response_bytes=self.response_bytes,
         )
 
 

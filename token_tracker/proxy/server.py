@@ -55,6 +55,7 @@ from token_tracker.proxy.watch.call_log import CallLog
 from token_tracker.proxy.watch.metrics_port import metrics_port
 from token_tracker.proxy.watch.refusal_counts import RefusalCounts
 from token_tracker.proxy.watch.watch import Watch
+from token_tracker.proxy.watch.workers import told_together
 
 log = logging.getLogger("token_tracker.gateway")
 
@@ -212,7 +213,7 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         snapshot_made_at_us=lambda: snapshot.made_at_us,
         status=status_path(settings),
         reloads=lambda: (reloading.count, not app.health.config_problems),
-        refusals=(refusals := RefusalCounts(journal.refused)),
+        refusals=(refusals := RefusalCounts(journal.refused, journal.incarnation)),
         calls=CallLog(settings.log_format) if settings.log_calls else None,
         gate=gate,
     )
@@ -234,7 +235,10 @@ async def gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
     refreshing = asyncio.create_task(upkeep.run())
     counting = asyncio.create_task(refusals.run())
     try:
-        async with metrics_port(settings.metrics, watch.metrics, settings.proxy_workers):
+        async with (
+            metrics_port(settings.metrics, watch.metrics, settings.proxy_workers),
+            told_together(paths.runtime_dir(settings), watch.metrics, settings.proxy_workers) as app.metrics,
+        ):
             yield app
     finally:
         refreshing.cancel()

@@ -15,6 +15,7 @@ class BodyUpload:
 
     def __init__(self, first: MutableMapping[str, Any], receive: Receive, limit_bytes: int, silence_s: float) -> None:
         self.is_broken_off = False
+        self.sent_bytes = 0
         self._first, self._receive = first, receive
         self._limit_bytes, self._silence_s = limit_bytes, silence_s
 
@@ -27,6 +28,7 @@ class BodyUpload:
                 self.is_broken_off = True
                 raise ClientLeft
             if piece:
+                self.sent_bytes += len(piece)
                 yield piece
             if not message.get("more_body"):
                 return

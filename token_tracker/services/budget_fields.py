@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypedDict
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from token_tracker.config import recipients
@@ -129,12 +128,34 @@ def alerts(entries: Iterable[AlertFields]) -> list[dict[str, Any]]:
     """As columns of `budget_alerts`; of entries that `read` found right."""
     return [
         {
-            "threshold_percent": _decimal(entry.get("threshold")),
-            "threshold_nano_usd": None if entry.get("threshold_usd") is None else usd("", entry["threshold_usd"])[0],
+            **dict(zip(("threshold_percent", "threshold_nano_usd"), _threshold(entry), strict=True)),
             **{name: entry.get(name) for name in CHANNELS},
         }
         for entry in entries
     ]
+
+
+def with_urls(entries: Sequence[AlertFields], present: Iterable[BudgetAlert]) -> list[AlertFields]:
+    """Entries whose URL is shortened, as it is shown, with that of the alert that is shown so: same threshold, same
+    beginning, in the same order where there are several. Where it is not plain which is meant, they are left alone."""
+    hidden: dict[tuple[object, ...], list[str]] = {}
+    for alert in present:
+        for name in CHANNELS:
+            if (url := getattr(alert, name)) is not None:
+                percent, nano_usd = alert.threshold_percent, alert.threshold_nano_usd
+                hidden.setdefault((percent, nano_usd, name, recipients.shown(name, url)), []).append(url)
+    asked = [_asked(entry) for entry in entries]
+    meant = {key: iter(urls) for key, urls in hidden.items() if asked.count(key) == len(urls)}
+    return [
+        {**entry, key[2]: next(meant[key])} if key in meant else entry  # type: ignore[misc]
+        for entry, key in zip(entries, asked, strict=True)
+    ]
+
+
+def _asked(entry: AlertFields) -> tuple[object, ...]:
+    """As a key of what is hidden; () where no URL is shortened."""
+    found = [(name, entry.get(name)) for name in CHANNELS if recipients.is_shortened(str(entry.get(name)))]
+    return (*_threshold(entry), *found[0]) if len(found) == 1 else ()
 
 
 def unreachable(columns: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> checks.Problems:
@@ -178,11 +199,9 @@ def public(budget: Budget) -> dict[str, Any]:
 def _whom(alert: BudgetAlert) -> str:
     """An address of a person, else the service with a digest to tell one from another: who knows all of a URL may use
     it."""
-    if alert.email:
-        return alert.email
-    url = alert.apprise or alert.slack_webhook or alert.webhook or ""
-    place = recipients.shown(url) if alert.apprise else f"{urlsplit(url).scheme}://{urlsplit(url).hostname}/…"
-    return place + hashlib.sha256(url.encode()).hexdigest()[:8]
+    ((name, address),) = [(name, getattr(alert, name)) for name in CHANNELS if getattr(alert, name)]
+    digest = "" if name == "email" else hashlib.sha256(address.encode()).hexdigest()[:8]
+    return f"{recipients.shown(name, address)}{digest}"
 
 
 def starts_at(value: object, period_name: object) -> checks.Problems:
@@ -229,6 +248,12 @@ def _alert_problems(entries: object) -> checks.Problems:
             problems.append((field, "says the same as an entry before it"))
         seen.add((threshold, name, recipient))
     return problems
+
+
+def _threshold(entry: Mapping[str, Any]) -> tuple[Decimal | None, int | None]:
+    """Percent, or nano-dollars."""
+    amount = entry.get("threshold_usd")
+    return _decimal(entry.get("threshold")), None if amount is None else usd("", amount)[0]
 
 
 def _threshold_problems(field: str, entry: Mapping[str, Any]) -> checks.Problems:

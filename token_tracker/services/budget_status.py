@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import cast
+from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Table, func, select
+from sqlalchemy import ColumnElement, ScalarSelect, Select, Table, func, select
 from sqlalchemy.orm import Session
 
 from token_tracker.database.models import Budget, CounterState
@@ -131,26 +131,39 @@ class _Look:
             for measure in measures_of(rule)
         }
         self._holds = self._holds_by_member()
+        self._in_order: dict[str, list[str]] = {}  # members by measure, as the database orders them
 
     def member_names(self, after: str, limit: int) -> list[str]:
         """Of the window, in order."""
         names = {name for both in self._held.values() for held in both for name in held if name > after}
         for measure in measures_of(self.rule):
-            counted = (
-                select(_STATES.member)
-                .where(*self._in_window(measure), _STATES.member > after)
-                .group_by(_STATES.member)
-                .order_by(_STATES.member)
-                .limit(limit)
-            )
-            names.update(self._session.scalars(counted))
+            self._in_order[measure] = list(self._session.scalars(self._counted(measure, after).limit(limit)))
+            names.update(self._in_order[measure])
         return sorted(names)[:limit]
+
+    def _counted(self, measure: str, after: str) -> Select[str]:
+        """Leaps from each member to the next: a rolling window has up to 720 counters of each."""
+        counters = select(_STATES.member).where(_STATES.budget_id == self.rule.id, _STATES.measure == measure)
+
+        def following(name: Any) -> ScalarSelect[str]:
+            return counters.where(_STATES.member > name).order_by(_STATES.member).limit(1).scalar_subquery()
+
+        known = select(following(after).label("name")).cte("known", recursive=True)
+        known = known.union_all(select(following(known.c.name)).where(known.c.name.is_not(None)))
+        # In order by its nature, so that LIMIT ends it. A value of each, as an EXISTS would be a join to PostgreSQL.
+        in_window = select(_STATES.bucket).where(*self._in_window(measure), _STATES.member == known.c.name).limit(1)
+        return select(known.c.name).where(in_window.scalar_subquery().is_not(None))
 
     def amounts(self, names: Sequence[str]) -> dict[tuple[str, str], tuple[int, int, int]]:
         """(spent, unproven, spent lately) by measure and member."""
         found: dict[tuple[str, str], tuple[int, int, int]] = {}
-        recent_s = int((self._at - _RECENT).timestamp())
+        recent_s, wanted = int((self._at - _RECENT).timestamp()), set(names)
         for measure in measures_of(self.rule):
+            counted = [name for name in self._in_order.get(measure, names) if name in wanted]
+            if not counted:
+                continue
+            # A range of the index: for a list of names alone PostgreSQL may read all members' counters.
+            in_range = _STATES.member.between(counted[0], counted[-1])
             statement = (
                 select(
                     _STATES.member,
@@ -158,7 +171,7 @@ class _Look:
                     func.sum(_STATES.unproven),
                     func.coalesce(func.sum(_STATES.spent).filter(_STATES.bucket > recent_s), 0),
                 )
-                .where(*self._in_window(measure), _STATES.member.in_(names))
+                .where(*self._in_window(measure), in_range, _STATES.member.in_(counted))
                 .group_by(_STATES.member)
             )
             for member, spent, unproven, lately in self._session.execute(statement):

@@ -62,12 +62,17 @@ def save(
     scope, problems = scopes.read(session, scope_type, scope_id, model)
     problems += budget_fields.period(period) + budget_fields.starts_at(starts_at, period)
     zone, zone_problems = budget_fields.time_zone("UTC" if timezone is None else timezone)
+    problems += zone_problems
+    found = None
+    if not problems:
+        counters.lock_exclusive(session)  # also against another who makes the same at this moment
+        found = _same(session, scope, period)
+    if found is not None and "alerts" in fields:
+        fields["alerts"] = budget_fields.with_urls(fields["alerts"], found.alerts)
     columns, field_problems = budget_fields.read(fields)
-    problems += zone_problems + field_problems
+    problems += field_problems
     if problems:
         raise Invalid(problems)
-    counters.lock_exclusive(session)  # also against another who makes the same at this moment
-    found = _same(session, scope, period)
     if found is not None:
         changes = cast(BudgetChanges, dict(fields))
         if timezone is not None:
@@ -128,6 +133,8 @@ def update(session: Session, *, budget_id: str, actor: Actor, at: datetime, **ch
     if budget.source == SOURCE:
         raise KeptInFile("budget", budget_id)
     _check_kept(session, budget, changes)
+    if "alerts" in changes:
+        changes["alerts"] = budget_fields.with_urls(changes["alerts"], budget.alerts)
     fields: Any = {name: value for name, value in changes.items() if name in BudgetFields.__annotations__}
     columns, problems = budget_fields.read(fields)
     if not problems:

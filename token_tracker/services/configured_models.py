@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from token_tracker.config.values import Configuration, Deployment, Hidden, Secret
 from token_tracker.database.models import OfferedModel
 from token_tracker.services import audit
+from token_tracker.services.fingerprints import Fingerprints
 from token_tracker.services.provider_credentials import unknown_names
 
 CONFIG = "config"
@@ -25,7 +26,7 @@ Document = dict[str, Any]
 def follow_models(session: Session, configuration: Configuration, at: datetime) -> list[str]:
     """Make the rows follow the configuration; warns of credentials that do not exist. In the audit log: what stands in
     the file, and which providers the environment offers, not each of their models."""
-    wanted = _offered(configuration)
+    wanted = _offered(configuration, Fingerprints(session))
     rows = {row.name: row for row in session.scalars(select(OfferedModel))}
     for name, row in rows.items():
         if name not in wanted:
@@ -43,14 +44,14 @@ def follow_models(session: Session, configuration: Configuration, at: datetime) 
     return list(_missing_credentials(session, wanted))
 
 
-def _offered(configuration: Configuration) -> dict[str, tuple[str, Document]]:
+def _offered(configuration: Configuration, fingerprints: Fingerprints) -> dict[str, tuple[str, Document]]:
     models = configuration.models
     groups: list[tuple[str, Iterable[Deployment]]] = list(models.exact.items())
     groups += [(f"{prefix}*", group) for prefix, group in models.wildcards.items()]
     groups += [(name, (offer,)) for name, offer in models.env_offers.items() if name not in models.exact]
     found: dict[str, tuple[str, Document]] = {}
     for name, group in groups:
-        deployments = [public(deployment) for deployment in group]
+        deployments = [public(deployment, fingerprints) for deployment in group]
         found[name] = next(each.source for each in group), {"alias_of": None, "deployments": deployments, "off": []}
     for alias, name in models.aliases.items():
         found[alias] = CONFIG, {"alias_of": name, "deployments": [], "off": []}
@@ -60,23 +61,24 @@ def _offered(configuration: Configuration) -> dict[str, tuple[str, Document]]:
     return found
 
 
-def public(deployment: Deployment) -> Document:
-    """What may be told of a deployment, as JSON has it: what differs from the defaults; of secrets, that there are."""
+def public(deployment: Deployment, fingerprints: Fingerprints) -> Document:
+    """What may be told of a deployment, as JSON has it: what differs from the defaults; of secrets, that there are,
+    with a mark that tells one from another."""
     values = ((field.name, getattr(deployment, field.name)) for field in fields(Deployment))
     return {
-        name: _plain(value)
+        name: _plain(value, fingerprints)
         for name, value in values
         if name not in _NOT_SAID and (_DEFAULTS[name] is MISSING or value != _DEFAULTS[name]) and value != {}
     }
 
 
-def _plain(value: object) -> object:
+def _plain(value: object, fingerprints: Fingerprints) -> object:
     if isinstance(value, Secret):
-        return "set"
+        return f"set {fingerprints.of(value.value)}"
     if isinstance(value, Hidden):
-        return sorted(value)
+        return {name: f"set {fingerprints.of(repr(item))}" for name, item in sorted(value.items())}
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in sorted(value.items())}
+        return {str(key): _plain(item, fingerprints) for key, item in sorted(value.items())}
     return format(value, "f") if isinstance(value, Decimal) else value
 
 

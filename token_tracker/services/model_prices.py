@@ -7,11 +7,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from token_tracker.database.models import PriceRow
 from token_tracker.domain.pricing import Choice, Price, PricingTable, choose, make_price
+from token_tracker.services import price_list
 from token_tracker.services.configured_prices import NAME_LENGTH, current_prices
 
 Document = Mapping[str, Any]
@@ -27,7 +26,7 @@ class ModelPrices:
     """The prices that hold at `at` for `names`, and all of `pricing:`."""
 
     def __init__(self, session: Session, names: Collection[str], at: datetime) -> None:
-        self._held = _held(session, names, at)
+        self._overrides, self._file = (_prices(session, source, names, at) for source in ("override", "file"))
         # A longer pattern was cut, and would match something else.
         lines = [row for row in current_prices(session).values() if len(row.name) < NAME_LENGTH]
         self._table = PricingTable(
@@ -45,20 +44,14 @@ class ModelPrices:
             price_names(deployment),
             is_local=deployment.get("is_local", False),
             entry=None if rates is None else make_price("entry", entry, rates),
-            override=lambda name: self._held.get(("override", name)),
+            override=self._overrides.get,
             pricing=lambda names: self._table.find(deployment["provider"], names),
-            file=lambda name: self._held.get(("file", name)),
+            file=self._file.get,
         )
 
 
-def _held(session: Session, names: Collection[str], at: datetime) -> dict[tuple[str, str], Price]:
-    columns = (PriceRow.source, PriceRow.name, PriceRow.version, PriceRow.rates)
-    statement = select(*columns).where(
-        PriceRow.source.in_(("override", "file")), PriceRow.name.in_(names), PriceRow.valid_from <= at
-    )
-    held: dict[tuple[str, str], Price] = {}
-    for source, name, version, rates in session.execute(statement.order_by(PriceRow.valid_from, PriceRow.id)):
-        held.pop((source, name), None)
-        if rates is not None:
-            held[source, name] = Price(version, source, {field: Decimal(rate) for field, rate in rates.items()})
-    return held
+def _prices(session: Session, source: str, names: Collection[str], at: datetime) -> dict[str, Price]:
+    return {
+        name: Price(held.version, source, {field: Decimal(rate) for field, rate in held.rates.items()})
+        for name, held in price_list.holding(session, source=source, at=at, names=names).items()
+    }

@@ -50,32 +50,46 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
 
 class NodeHolds(msgspec.Struct, frozen=True):
     """`held` is complete; `holds` are the oldest of `calls`. Of the node's recorder: how much of the journal is not
-    booked, and since when Redis is away for it (0: it is not)."""
+    booked, and since when Redis is away for it (0: it is not). `released`: incarnations whose holds an admin gave up.
+    """
 
     calls: int = 0
     held: tuple[Held, ...] = ()
     holds: tuple[Hold, ...] = ()
     backlog_mib: int = 0
     store_away_since_us: int = 0
+    released: tuple[str, ...] = ()
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(NodeHolds)
+decode = msgspec.json.Decoder(NodeHolds).decode
+
+
+def encode(content: NodeHolds) -> str:
+    return _encoder.encode(content).decode()
+
+
+def released(content: NodeHolds) -> NodeHolds:
+    """The same node, with nothing that counts: only whose it was, for those that were told of it."""
+    lives = dict.fromkeys((*content.released, *(held.incarnation for held in content.held if held.incarnation)))
+    return NodeHolds(released=tuple(lives))
 
 
 def publish(session: Session, *, node: str, content: NodeHolds, at: datetime) -> None:
-    row = {"node": node, "published_at": at, "content": _encoder.encode(content).decode()}
+    row = {"node": node, "published_at": at, "content": encode(content)}
     bulk.replace(session, cast(Table, OpenHolds.__table__), [row], ("published_at", "content"))
 
 
 def forget_silent(session: Session, *, at: datetime) -> None:
-    """Nodes that never came back: at once when nothing that they held counts any more, as time alone ends no hold."""
+    """Nodes that never came back: at once when nothing that they held counts any more, as time alone ends no hold. One
+    that was given up stays, for a store that must still be told."""
     silent = select(OpenHolds.node, OpenHolds.content).where(OpenHolds.published_at < at - FORGOTTEN)
     now_s = at.timestamp()
+    said = [(node, decode(content)) for node, content in session.execute(silent)]
     gone = [
         node
-        for node, content in session.execute(silent)
-        if all(held.leaves_at_s <= now_s for held in _decoder.decode(content).held)
+        for node, content in said
+        if not content.released and all(held.leaves_at_s <= now_s for held in content.held)
     ]
     if gone:
         session.execute(delete(OpenHolds).where(OpenHolds.node.in_(gone)))
@@ -85,7 +99,7 @@ def load(session: Session, *, at: datetime) -> list[tuple[NodeHolds, bool]]:
     """Of each node, and whether it fell silent: nobody knows what its calls came to, so they are unproven."""
     columns = (OpenHolds.content, OpenHolds.published_at)
     return [
-        (_decoder.decode(content), published_at < at - STALE)
+        (decode(content), published_at < at - STALE)
         for content, published_at in session.execute(select(*columns).order_by(OpenHolds.node))
     ]
 
@@ -93,7 +107,7 @@ def load(session: Session, *, at: datetime) -> list[tuple[NodeHolds, bool]]:
 def by_node(session: Session) -> list[tuple[str, NodeHolds]]:
     """What each node said last."""
     rows = session.execute(select(OpenHolds.node, OpenHolds.content).order_by(OpenHolds.node))
-    return [(node, _decoder.decode(content)) for node, content in rows]
+    return [(node, decode(content)) for node, content in rows]
 
 
 def held_by_member(

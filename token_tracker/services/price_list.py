@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
@@ -67,11 +67,14 @@ class Held(NamedTuple):
     rates: dict[str, str]
 
 
-def holding(session: Session, *, source: str, at: datetime) -> dict[str, Held]:
-    """By name, the price of a source that holds at `at`; a name whose price was ended is absent."""
+def holding(session: Session, *, source: str, at: datetime, names: Collection[str] | None = None) -> dict[str, Held]:
+    """By name (of `names`, None: of all), the price of a source that holds at `at`; a name whose price was ended is
+    absent."""
     found: dict[str, Held] = {}
     rows = select(PriceRow.name, PriceRow.version, PriceRow.rates).where(PriceRow.source == source)
     begun = rows.where(PriceRow.valid_from <= at).order_by(PriceRow.valid_from, PriceRow.id)
+    if names is not None:
+        begun = begun.where(PriceRow.name.in_(names))
     for name, version, rates in session.execute(begun):
         if rates is None:
             found.pop(name, None)

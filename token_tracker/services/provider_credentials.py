@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -15,6 +16,7 @@ from token_tracker.database.models import OfferedModel, ProviderCredential
 from token_tracker.domain.problems import Conflict, Invalid, NotFound
 from token_tracker.services import checks
 from token_tracker.services.pages import DEFAULT_LIMIT, Page, newest_first
+from token_tracker.services.usage import format_time
 
 KEY_CHARACTERS = 8192
 CONFIG = "config"  # only entries of proxy.yaml name credentials
@@ -45,6 +47,31 @@ def create(
 def get(session: Session, *, credential_id: str) -> ProviderCredential:
     """Raises NotFound."""
     return _found(session, credential_id)
+
+
+def named(session: Session, name: str) -> ProviderCredential:
+    """By its name or its id. Raises NotFound."""
+    if checks.may_be_stored(name):
+        found = session.scalar(select(ProviderCredential).where(ProviderCredential.name == name))
+        if found is not None:
+            return found
+    return _found(session, name)
+
+
+def public(row: ProviderCredential, keyring: Keyring, users: Sequence[str]) -> dict[str, Any]:
+    """What may be shown of a credential, as JSON has it: `hint`, the key's last characters; `readable`, whether this
+    keyring decrypts it. `users`: as `used_by` has them."""
+    return {
+        "id": row.id,
+        "name": row.name,
+        "provider": row.provider,
+        "hint": row.hint,
+        "readable": readable(row, keyring),
+        "used_by": list(users),
+        "created_at": format_time(row.created_at),
+        "created_by": row.created_by,
+        "updated_at": None if row.updated_at is None else format_time(row.updated_at),
+    }
 
 
 def list_credentials(

@@ -11,25 +11,49 @@ from sqlalchemy import BigInteger, ColumnElement, Table, func, select
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import Session
 
-from token_tracker.database.models import RefusalsHourly
+from token_tracker.database.models import RefusalsBooked, RefusalsHourly
 from token_tracker.domain.access import EVERYTHING, Scope
 from token_tracker.services import bulk
 
-_TABLE = cast(Table, RefusalsHourly.__table__)
+_TABLE, _BOOKED = (cast(Table, model.__table__) for model in (RefusalsHourly, RefusalsBooked))
 _KEY = tuple(column.name for column in _TABLE.primary_key.columns)
-# One count by the column names of `refusals_hourly`.
+# One count by the column names of `refusals_hourly`; and its `writer`, if it is known, and `serial` there.
 RefusalRow = dict[str, Any]
 
 
 def book_refusals(session: Session, rows: Sequence[RefusalRow]) -> None:
-    """Add counts to their hours, in the caller's transaction; ordered, so that two recorders never deadlock."""
+    """Add counts to their hours, in the caller's transaction, each once: a writer's come by growing serials, however
+    often, and what is not above its last one is booked. Ordered, so that two recorders never deadlock."""
+    if not rows:
+        return
     sums: dict[tuple[Any, ...], int] = {}
-    for row in rows:
+    for row in _new(session, rows):
         key = tuple(row[name] for name in _KEY)
         sums[key] = sums.get(key, 0) + row["calls"]
     if sums:
         added = [dict(zip(_KEY, key, strict=True)) | {"calls": sums[key]} for key in sorted(sums)]
         bulk.add_up(session, _TABLE, added, ("calls",))
+
+
+def _new(session: Session, rows: Sequence[RefusalRow]) -> list[RefusalRow]:
+    """Those that are not booked yet, which they are from now on."""
+    writers = sorted({row.get("writer", "") for row in rows} - {""})
+    if not writers:
+        return list(rows)
+    bulk.insert_missing(session, _BOOKED, [{"writer": writer, "serial": 0} for writer in writers])
+    locked = select(_BOOKED).where(_BOOKED.c.writer.in_(writers)).order_by(_BOOKED.c.writer).with_for_update()
+    booked: dict[str, int] = {row.writer: row.serial for row in session.execute(locked)}
+    new = []
+    for row in rows:
+        writer = row.get("writer", "")
+        if writer and row["serial"] <= booked[writer]:
+            continue
+        if writer:
+            booked[writer] = row["serial"]
+        new.append(row)
+    marks = [{"writer": writer, "serial": booked[writer]} for writer in writers]
+    bulk.replace(session, _BOOKED, marks, ("serial",))
+    return new
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
@@ -14,6 +15,7 @@ from token_tracker.domain.access import EVERYTHING, Permission, Role, Scope, sco
 from token_tracker.domain.problems import Invalid, NotFound
 from token_tracker.services import checks
 from token_tracker.services.pages import DEFAULT_LIMIT, Page, newest_first
+from token_tracker.services.usage import format_time
 
 TEXT_PREFIX = "svc-tt-"
 _PREFIX_CHARACTERS = 13
@@ -49,9 +51,26 @@ def create(
 def find(session: Session, *, text: str, at: datetime) -> ServiceToken | None:
     """The live token of this text."""
     found = session.scalar(select(ServiceToken).where(ServiceToken.hash == _hash(text)))
-    if found is None or found.revoked_at is not None:
-        return None
-    return found if found.expires_at is None or found.expires_at > at else None
+    return found if found is not None and is_live(found, at) else None
+
+
+def is_live(token: ServiceToken, at: datetime) -> bool:
+    """Whether it may be used: neither revoked nor expired."""
+    return token.revoked_at is None and (token.expires_at is None or token.expires_at > at)
+
+
+def public(token: ServiceToken) -> dict[str, Any]:
+    """What may be shown of a token, as JSON has it."""
+    return {
+        "id": token.id,
+        "prefix": token.prefix,
+        "name": token.name,
+        "user": token.user_id,
+        "permissions": token.permissions,
+        "created_at": format_time(token.created_at),
+        "expires_at": None if token.expires_at is None else format_time(token.expires_at),
+        "revoked_at": None if token.revoked_at is None else format_time(token.revoked_at),
+    }
 
 
 def list_tokens(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import BigInteger, cast, exists, func, select
 from sqlalchemy.orm import Session
 
 from token_tracker.database.models import ProviderObject, TokenUsage
@@ -28,8 +28,8 @@ _GROUPS = (
 
 @dataclass(frozen=True, slots=True)
 class Unmetered:
-    """So many attempts of one kind. `model` is '' where none was named; `end_reason` 'crash': the gateway died, and
-    nobody knows what was served."""
+    """So many attempts of one kind, with the bytes of their bodies up and down. `model` is '' where none was
+    named; `end_reason` 'crash': the gateway died, and nobody knows what was served."""
 
     endpoint: str
     provider: str
@@ -39,6 +39,8 @@ class Unmetered:
     user: str
     key_id: str
     attempts: int
+    request_bytes: int
+    response_bytes: int
     first_at: datetime
     last_at: datetime
 
@@ -47,7 +49,13 @@ def unmetered(session: Session, filters: Filters, *, limit: int) -> Sequence[Unm
     """The most frequent first, at most `limit`. A background response that a later retrieval metered is none."""
     metered_later = exists().where(ProviderObject.call_id == TokenUsage.call_id, ProviderObject.metered_by != "")
     statement = (
-        select(*_GROUPS, func.count(), func.min(TokenUsage.timestamp), func.max(TokenUsage.timestamp))
+        select(
+            *_GROUPS,
+            func.count(),
+            *(cast(func.sum(column), BigInteger) for column in (TokenUsage.request_bytes, TokenUsage.response_bytes)),
+            func.min(TokenUsage.timestamp),
+            func.max(TokenUsage.timestamp),
+        )
         .where(
             *ledger_conditions(filters),
             TokenUsage.cost_source == CostSource.UNPRICED.value,

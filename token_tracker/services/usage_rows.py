@@ -22,7 +22,7 @@ MAX_LIMIT = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _HELD = {"held_nano_usd", "held_tokens", "unproven_nano_usd", "unproven_tokens", "overrun_nano_usd"}
-_NOT_SHOWN = {"booked_at", "model_group", *_HELD}
+_NOT_SHOWN = {"booked_at", "model_group", "request_bytes", "response_bytes", *_HELD}
 
 
 class InvalidCursor(ValueError):

@@ -65,7 +65,7 @@ def summarize(session: Session, filters: Filters, *, groups: Sequence[str] = (),
         for statement, read in _statements(session, part, filters, groups, spans):
             _collect(session, statement, read, len(groups), found)
     items = [SummaryItem(key, found[key]) for key in sorted(found)]
-    totals = summarize(session, filters).totals if "tag" in groups else _sum(items)
+    totals = summarize(session, filters).totals if "tag" in groups else Sums.of(list(found.values()))
     return Summary(items if groups else [], totals, missing_before(parts, horizon))
 
 
@@ -101,13 +101,9 @@ def _collect(
         deadlines.check(session)
         for row in rows:
             key, sums = read(row, width)
-            found.setdefault(key, Sums()).add(sums)
+            if key in found:
+                found[key].add(sums)
+            else:
+                found[key] = sums
         if len(found) > MAX_ITEMS:
             raise TooManyItems(f"more than {MAX_ITEMS:,} items: ask for a shorter time or fewer groups")
-
-
-def _sum(items: Sequence[SummaryItem]) -> Sums:
-    totals = Sums()
-    for item in items:
-        totals.add(item.sums)
-    return totals

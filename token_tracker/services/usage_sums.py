@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,8 +60,17 @@ class Sums:
         return quantile_ms(self.latency_counts, q)
 
     def add(self, other: Sums) -> None:
-        self.values = [a + b for a, b in zip(self.values, other.values, strict=True)]
-        self.latency_counts = [a + b for a, b in zip(self.latency_counts, other.latency_counts, strict=True)]
+        self.values = list(map(operator.add, self.values, other.values))
+        self.latency_counts = list(map(operator.add, self.latency_counts, other.latency_counts))
+
+    @classmethod
+    def of(cls, parts: Sequence[Sums]) -> Sums:
+        """All added up."""
+        if not parts:
+            return cls()
+        values = zip(*(part.values for part in parts), strict=True)
+        counts = zip(*(part.latency_counts for part in parts), strict=True)
+        return cls(list(map(sum, values)), list(map(sum, counts)))
 
 
 def rollup_sums(
@@ -89,8 +99,11 @@ def ledger_sums(dialect: Dialect, filters: Filters, groups: Sequence[str], spans
 
 def read_rollup(row: Sequence[Any], group_count: int) -> tuple[tuple[str, ...], Sums]:
     """A row of `rollup_sums`."""
-    numbers = [int(value or 0) for value in row[group_count:]]
-    return tuple(row[:group_count]), Sums(numbers[: len(SUMMED)], numbers[len(SUMMED) :])
+    if row[group_count] is None:  # the sums of no rows at all
+        return tuple(row[:group_count]), Sums()
+    latencies = group_count + len(SUMMED)
+    sums = Sums(list(map(int, row[group_count:latencies])), list(map(int, row[latencies:])))
+    return tuple(row[:group_count]), sums
 
 
 def read_ledger(row: Sequence[Any], group_count: int) -> tuple[tuple[str, ...], Sums]:

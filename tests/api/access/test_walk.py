@@ -28,6 +28,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("PATCH", "/api/teams/{team_id}"): {"name": "Team"},
     ("POST", "/api/budgets/{budget_id}/top-up"): {"amount_usd": "1"},
     ("POST", "/api/budgets/{budget_id}/release"): {"call_ids": "all", "reason": "r"},
+    ("POST", "/api/nodes/{node_id}/release"): {"reason": "r"},
 }
 # Lists of what people used: each row names a model that only its user called.
 USAGE = {

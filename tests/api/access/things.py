@@ -17,6 +17,7 @@ from token_tracker.services import (
     budgets,
     freezes,
     keys,
+    open_holds,
     outbox,
     price_list,
     provider_credentials,
@@ -25,6 +26,7 @@ from token_tracker.services import (
     service_tokens,
 )
 from token_tracker.services.audit import Actor
+from token_tracker.services.open_holds import NodeHolds
 
 KEYRING = Keyring((make_key(),))
 _ROOT = Actor("root")
@@ -94,6 +96,12 @@ def mute(session: Session, owner: str) -> str:
     return alert_mutes.mute(session, until=until, reason="r", actor=Actor(owner), at=datetime.now(UTC)).id
 
 
+def node(session: Session, owner: str) -> str:
+    name = f"{int(datetime.now(UTC).timestamp() * 1000) & 0xFFFFFFFF:08x}"
+    open_holds.publish(session, node=name, content=NodeHolds(), at=NOON)
+    return name
+
+
 def team(_: Session, owner: str) -> str:
     return PEOPLE[owner][1] or ""
 
@@ -119,4 +127,5 @@ SHARED: dict[str, Callable[[Session, str], str]] = {
     "report_id": report,
     "rule_id": alert_rule,
     "mute_id": mute,
+    "node_id": node,
 }

@@ -64,6 +64,8 @@ def largest_end(number: int, *, lane: str = "litellm") -> End:
         price_version="🦉" * 300,
         upstream_id="🦉" * 255,
         upstream_request_id="🦉" * 255,
+        request_bytes=2**40,
+        response_bytes=2**40,
     )
 
 

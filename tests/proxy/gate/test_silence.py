@@ -145,3 +145,23 @@ def test_many_who_find_an_empty_server_at_once_build_one_state_and_each_counts_o
             assert await stand.state() == CounterState(200, gateways * 5 * 10, 30)
 
     run(scenario())
+
+
+@pytest.mark.parametrize("was_missed", [True, False], ids=["after it was missed", "before"])
+def test_what_an_admin_gave_up_counts_no_more_once_the_gateway_is_silent(redis_url: str, was_missed: bool) -> None:
+    async def scenario() -> None:
+        async with Stand("redis") as stand:
+            await two_gateways(stand)
+            given_up: dict[str, list[Left]] = {stand.gates[0].incarnation: []}
+            await say(stand, Books(ready=READY, left=given_up), SILENCE_S)
+            assert await stand.state() == CounterState(0, 300, 0), "it speaks here: an admin may be wrong"
+            await die(stand)
+            if was_missed:
+                await say(stand, Books(ready=READY, left=left(stand, 300)))
+                assert await stand.state() == CounterState(0, 0, 300)
+            for _ in range(2):
+                await say(stand, Books(ready=READY, left=given_up))
+                assert await stand.state() == CounterState(0, 0, 0)
+            assert (await stand.ask(1000)).is_admitted
+
+    run(scenario())

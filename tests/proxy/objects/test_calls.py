@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from tests.proxy.conftest import MakeHouse
-from tests.proxy.house import KEY, House, Reply, key_record, wait_until
+from tests.proxy.house import KEY, House, Reply, key_record, synced, wait_until
 from tests.proxy.upstream import Answer, Out, Seen, Upstream, event
 from token_tracker.config.values import Deployment, GatewayOptions, Secret
 from token_tracker.proxy.books.journal import Journal, JournalUnavailable
-from token_tracker.proxy.books.object_index import SYNCED_TO, ObjectIndex
+from token_tracker.proxy.books.object_index import ObjectIndex
 from token_tracker.proxy.books.records import Stored
+from token_tracker.proxy.objects.mentions import FILES_MAX, may_name_files
 
 OTHER, ALONE, LONELY = "sk-tt-other", "sk-tt-alone", "sk-tt-lonely"
 KEYS = {
@@ -32,13 +33,6 @@ MULTIPART = "multipart/form-data; boundary=b"
 @pytest.fixture
 def house(make_house: MakeHouse) -> House:
     return synced(make_house(keys=KEYS))
-
-
-def synced(house: House) -> House:
-    index = ObjectIndex(house.settings.data_dir / "objects.db")
-    index.note(SYNCED_TO, 1)
-    index.close()
-    return house
 
 
 def saying(content: Any) -> Answer:
@@ -301,3 +295,95 @@ def test_anthropics_files_go_to_anthropic_with_its_own_key(make_house: MakeHouse
     first, second = upstream.seen
     assert (first.target, first.header(b"x-api-key"), first.header(b"authorization")) == ("/v1/files", b"sk-a", None)
     assert (second.target, second.header(b"api-key")) == ("/openai/v1/files", b"sk-z")
+
+
+@pytest.mark.parametrize("size", [100, 300_000])
+def test_a_row_tells_how_many_bytes_went_up_and_came_down(make_house: MakeHouse, size: int) -> None:
+    """At once or in pieces; a passed path has nothing else to tell how much it was."""
+    house = synced(make_house(keys={KEY: key_record(permissions=("passthrough",))}))
+
+    async def answer(seen: Seen, out: Out) -> None:
+        await out.begin_stream()
+        for _ in range(3):
+            await out.chunk(b"x" * size)
+        await out.end()
+
+    house.upstream.answer = answer
+    assert len(house.call(b"y" * size, "/pass/gpt/v1/x", content_type="a/b").body) == 3 * size
+    assert (house.row().cost_source, house.row().request_bytes, house.row().response_bytes) == (
+        "unpriced", size, 3 * size,
+    )  # fmt: skip
+
+
+def test_a_row_of_what_was_never_sent_tells_no_bytes(make_house: MakeHouse, upstream: Upstream) -> None:
+    nobody = Deployment("gpt", "openai", "m", api_base="http://127.0.0.1:1/v1", api_key=Secret("k"))
+    house = make_house(exact={"gpt": (nobody,)})
+    assert house.chat().status == 502
+    assert (house.row().request_bytes, house.row().response_bytes) == (0, 0)
+
+
+PARTS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"file": {"file_id": "file-1"}}]}]}),
+    ("/v1/responses", {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "file-1"}]}]}),
+    ("/v1/responses", {"tools": [{"type": "code_interpreter", "container": {"file_ids": ["a", "file-1"]}}]}),
+)
+
+
+@pytest.mark.parametrize(("path", "body"), PARTS)
+def test_a_file_in_a_prompt_is_its_teams_alone_and_what_nobody_made_here_passes(
+    house: House, path: str, body: dict[str, Any]
+) -> None:
+    upload(house)
+    house.upstream.seen.clear()
+    refusal = house.call({"model": "gpt", **body}, path, key=OTHER)
+    direct = get(house, "/v1/files/file-1", OTHER)
+    assert (refusal.status, refusal.headers["x-tt-code"]) == (404, "object_not_found")
+    assert refusal.json["error"]["message"] == direct.json["error"]["message"]
+    assert not house.upstream.seen
+    assert house.call({"model": "gpt", **body}, path).status == 200
+    unknown = json.loads(json.dumps(body).replace("file-1", "file-of-nobody"))
+    assert house.call({"model": "gpt", **unknown}, path, key=OTHER).status == 200
+    assert json.loads(house.upstream.seen[-1].body)[next(iter(body))] == unknown[next(iter(body))]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        rb'{"\u0066ile_id": "file-1"}',
+        rb'{"file\u005fid": "f\u0069le-1"}',
+        b'{"file_id": "file-1", "file_id": "file-of-mine"}',
+        b'{"file_id": "file-of-mine", "file_id": "file-1"}',
+    ],
+)
+def test_no_way_of_writing_hides_a_file(house: House, part: bytes) -> None:
+    upload(house)
+    body = b'{"model": "gpt", "messages": [{"role": "user", "content": [{"type": "file", "file": %s}]}]}' % part
+    assert house.call(body, key=OTHER).headers["x-tt-code"] == "object_not_found"
+
+
+@pytest.mark.parametrize(
+    "content", ["what is a file_id?", {"file_id": {"type": "string"}}, {"file_id": None}, {"file_id": ""}]
+)
+def test_what_only_looks_like_it_passes(house: House, content: Any) -> None:
+    upload(house)
+    assert house.call({"model": "gpt", "messages": [], "tools": [content]}, key=OTHER).status == 200
+
+
+def test_before_the_index_was_ever_filled_a_prompt_with_a_file_waits(make_house: MakeHouse) -> None:
+    house = make_house()
+    body = {"model": "gpt", "messages": [], "x": {"file_id": "file-1"}}
+    assert house.call(body).headers["x-tt-code"] == "objects_unavailable"
+    assert house.chat().status == 200
+
+
+def test_more_files_than_anybody_names_are_refused(house: House) -> None:
+    many = [f"file-{number}" for number in range(FILES_MAX + 1)]
+    assert house.call({"model": "gpt", "messages": [], "x": {"file_ids": many}}).status == 400
+
+
+def test_a_long_body_is_searched_for_files_wherever_they_stand() -> None:
+    filler = b"some_words and_more fil_e_id file-id " * 2000
+    assert not may_name_files(filler) and not may_name_files(b"_" * 5000) and not may_name_files(b"")
+    for place in (0, 1, 5, 36_000, len(filler)):
+        assert may_name_files(filler[:place] + b"file_id" + filler[place:])
+        assert may_name_files(filler[:place] + rb"\u0066ile_id" + filler[place:])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.proxy.conftest import MakeHouse
-from tests.proxy.house import KEY, House, key_record, publish, publish_counters, wait_until
+from tests.proxy.house import KEY, House, key_record, publish, publish_counters, synced, wait_until
 from tests.proxy.permits.rules import IN, OUT, budget, counted, error, opened, rate, sent, under
 from tests.proxy.upstream import DONE, Out, Seen, Upstream, complete, delta, stream
 from token_tracker.config import paths
@@ -243,6 +243,7 @@ def test_what_cannot_be_bounded_or_priced_is_402_under_a_hard_budget_alone(
 ) -> None:
     for number, rule in enumerate((budget(1.0), budget(1.0, enforcement="soft"))):
         house = under(make_house, rule) if number == 0 else make_house(rules=RulesRecord((rule,)))
+        synced(house)  # one of them names a file
         house.configuration.models.exact["unpriced"] = (house.deployment("unpriced", rates=None),)  # type: ignore[index]
         reply = house.call({"model": "gpt", "messages": [], **fields})
         assert reply.status == (402, 200)[number], reply.body
@@ -319,6 +320,8 @@ def test_a_budget_that_is_not_built_is_503_until_it_is(make_house: MakeHouse) ->
     wait_until(lambda: house.chat().status == 503, "the new rule acts")
     reply = house.chat()
     assert reply.headers["x-tt-code"] == "counter_building" and int(reply.headers["retry-after"]) >= 1
+    never = house.chat(tools=[{"type": "web_search"}])
+    assert never.status == 402 and error(never)["code"] == "cost_unbounded", "certain whatever is counted"
     publish_counters(paths.counters_path(house.settings), house.rules)
     wait_until(lambda: house.chat().status == 200, "its counter is there")
 

@@ -9,6 +9,7 @@ from token_tracker.api.routes import (
     freezes,
     keys,
     models,
+    nodes,
     people,
     prices,
     provider_credentials,
@@ -23,7 +24,7 @@ from token_tracker.api.routes import (
 )
 from token_tracker.api.routing import Route
 
-_BOOKS, _RULES = (usage, unmetered, refusals, prices), (budgets, rate_limits, freezes)
+_BOOKS, _RULES = (usage, unmetered, refusals, prices), (budgets, rate_limits, freezes, nodes)
 _NOUNS = (
     system,
     auth,

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
 from token_tracker.api.routing import Call, Route
 from token_tracker.api.schemas import Cursor, Input, Limit
-from token_tracker.config.mail import is_address
-from token_tracker.config.recipients import address_problem
+from token_tracker.config.recipients import CHANNELS, address_problem
 from token_tracker.database.models import AlertDelivery
 from token_tracker.database.session import reading, transaction
 from token_tracker.domain.access import Permission
@@ -91,20 +89,9 @@ def send_test(call: Call, body: TestMessage) -> Delivery:
 
 
 def _check(body: TestMessage) -> None:
-    if body.channel == "email":
-        if not is_address(body.recipient):
-            raise Invalid([("recipient", "must be one address like alerts@example.com")])
-        return
-    if body.channel == "apprise":
-        if problem := address_problem(body.channel, body.recipient):
-            raise Invalid([("recipient", problem)])
-        return
-    try:
-        parts = urlsplit(body.recipient)
-    except ValueError:
-        parts = urlsplit("")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Invalid([("recipient", "must be an address like https://hooks.example.com/…")])
+    (field,) = (field for field, channel in CHANNELS.items() if channel == body.channel)
+    if problem := address_problem(field, body.recipient):
+        raise Invalid([("recipient", problem)])
 
 
 def _shown(row: AlertDelivery) -> Delivery:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from token_tracker.api.routing import Answer, Call, Route
-from token_tracker.api.rule_schemas import (
+from token_tracker.api.budget_schemas import (
     BudgetChange,
     BudgetPage,
     BudgetSave,
@@ -22,6 +21,7 @@ from token_tracker.api.rule_schemas import (
     status_shown,
     top_up_shown,
 )
+from token_tracker.api.routing import Answer, Call, Route
 from token_tracker.api.schemas import PageQuery
 from token_tracker.database.session import reading, transaction
 from token_tracker.domain.access import Permission

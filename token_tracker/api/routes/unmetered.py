@@ -28,7 +28,8 @@ class UnmeteredQuery(Input, frozen=True):
 
 
 class UnmeteredItem(Struct, frozen=True):
-    """So many attempts at one endpoint. `model` is '' where none was named."""
+    """So many attempts at one endpoint. `model` is '' where none was named. `request_bytes`, `response_bytes`: of the
+    bodies that went to the upstream and came from it."""
 
     endpoint: str
     provider: str
@@ -38,6 +39,8 @@ class UnmeteredItem(Struct, frozen=True):
     user: str
     key_id: str
     attempts: int
+    request_bytes: int
+    response_bytes: int
     first_at: str
     last_at: str
 
@@ -75,6 +78,8 @@ def _item(found: service.Unmetered) -> UnmeteredItem:
         user=found.user,
         key_id=found.key_id,
         attempts=found.attempts,
+        request_bytes=found.request_bytes,
+        response_bytes=found.response_bytes,
         first_at=format_time(found.first_at),
         last_at=format_time(found.last_at),
     )

@@ -11,9 +11,8 @@ from typing import NamedTuple
 import httpx
 from sqlalchemy import select
 
-from token_tracker.cli.checks.findings import Finding, Ground, ok, problem, skipped, warning
+from token_tracker.cli.checks.findings import Finding, Ground, counted, ok, problem, skipped, warning
 from token_tracker.cli.context import keyring
-from token_tracker.cli.shown import counted
 from token_tracker.config.environment import PROVIDER_KEYS
 from token_tracker.config.values import Configuration, Deployment, Mail, Secret
 from token_tracker.database.models import BudgetAlert
@@ -142,7 +141,7 @@ def credentials(ground: Ground) -> Iterator[Finding]:
     if not keys and not unknown:
         yield skipped(name, "no provider's key is kept in the database")
     elif not unknown and not unreadable:
-        yield ok(name, f"{counted(len(keys), 'key')}, none that cannot be decrypted")
+        yield ok(name, f"{counted(len(keys), 'key')}: all can be decrypted")
 
 
 def _models_url(deployment: Deployment) -> str:

@@ -10,8 +10,7 @@ from decimal import Decimal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from token_tracker.cli.checks.findings import Finding, Ground, ok, problem, skipped, warning
-from token_tracker.cli.shown import counted
+from token_tracker.cli.checks.findings import Finding, Ground, counted, ok, problem, skipped, warning
 from token_tracker.config.values import Configuration, Deployment
 from token_tracker.database.models import Budget
 from token_tracker.database.session import reading
@@ -39,11 +38,11 @@ def prices(ground: Ground) -> Iterator[Finding]:
     for each in unpriced:
         yield _missing(each.name, each.price_names[0], capped)
     for model in called:
-        calls = f"{counted(model.calls, 'call')} of '{model.model}' ({model.provider})"
-        said = f"{calls} in the last {LATELY.days} days without a cost"
+        calls = counted(model.calls, "call")
+        said = f"{calls} of '{model.model}' ({model.provider}) in the last {LATELY.days} days without a cost"
         yield warning(_NAME, said, _remedy(model.model))
     if not unpriced and not called:
-        yield ok(_NAME, f"{counted(len(named), 'configured model')}, none without a price")
+        yield ok(_NAME, f"{counted(len(named), 'configured model')}: all have one")
 
 
 def _missing(name: str, price_name: str, capped: bool) -> Finding:

@@ -1,4 +1,4 @@
-"""The overview: spend, tokens, models, errors and the newest calls, for one range and filter; refreshes itself."""
+"""The overview: spend, tokens, models, errors, refusals, newest calls, for one range and filter; refreshes itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dash import Dash, Input, Output, State, dcc, html, no_update
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from token_tracker.dashboard import alerts, budgets, figures
+from token_tracker.dashboard import alerts, budgets, figures, refused
 from token_tracker.dashboard.data import DEFAULT_RANGE, NewestCall, Overview, Selection, load_overview, zone_or_utc
 from token_tracker.dashboard.ranges import RANGES
 from token_tracker.dashboard.sessions import csrf_token, current_viewer
@@ -39,6 +39,7 @@ def layout(who: str) -> html.Div:
                     html.Div(id="cards", className="cards"),
                     html.Div(id="budgets"),
                     html.Div([_panel(name) for name in GRAPHS], className="panels"),
+                    html.Div(id="refused"),
                     html.Section(
                         [html.H2("Newest calls"), html.Div(id="newest", className="scroll")], className="panel"
                     ),
@@ -182,6 +183,7 @@ def register(app: Dash, engine: Engine) -> None:
         Output("state", "className"),
         Output("cards", "children"),
         Output("budgets", "children"),
+        Output("refused", "children"),
         *(Output(f"graph-{name}", "figure") for name in GRAPHS),
         Output("newest", "children"),
         *(Output(f"filter-{name}", "options") for name in FILTERS),
@@ -193,7 +195,7 @@ def register(app: Dash, engine: Engine) -> None:
     )
     def refresh(_tick: object, zone: object, range_name: object, *chosen: object) -> tuple[Any, ...]:
         if zone is None:  # the browser has not told its zone yet; it does at once
-            return (no_update,) * (4 + len(GRAPHS) + 1 + len(FILTERS))
+            return (no_update,) * (5 + len(GRAPHS) + 1 + len(FILTERS))
         selection = Selection.from_browser(range_name, zone, *chosen[: len(FILTERS)])
         try:
             viewer = current_viewer(engine)
@@ -204,22 +206,25 @@ def register(app: Dash, engine: Engine) -> None:
                 overview = load_overview(database, viewer, selection, at=at)
                 bars = budgets.load_bars(database, viewer, zone=zone, at=at)
                 told = alerts.load(database, viewer, zone=zone)
+                turned_away = refused.load(database, viewer, selection, zone=zone, at=at)
         except SQLAlchemyError:
             return _only_state(AWAY)
-        return _drawn(overview, [*alerts.panel(told), *budgets.panel(*bars)])
+        panels = [*alerts.panel(told), *budgets.panel(*bars)]
+        return _drawn(overview, panels, refused.panel(turned_away))
 
 
 def _only_state(message: str) -> tuple[Any, ...]:
-    return (message, "state bad", *(no_update,) * (2 + len(GRAPHS) + 1 + len(FILTERS)))
+    return (message, "state bad", *(no_update,) * (3 + len(GRAPHS) + 1 + len(FILTERS)))
 
 
-def _drawn(overview: Overview, panels: list[html.Section]) -> tuple[Any, ...]:
+def _drawn(overview: Overview, panels: list[html.Section], turned_away: list[html.Section]) -> tuple[Any, ...]:
     times = overview.times
     return (
         f"{overview.range_text} · updated {overview.updated_text}",
         "state",
         cards(overview),
         panels,
+        turned_away,
         figures.spend_over_time(overview.points, overview.models, times),
         figures.spend_by_model(overview.models),
         figures.tokens_over_time(overview.points, times),

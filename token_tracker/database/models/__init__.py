@@ -17,7 +17,7 @@ from token_tracker.database.models.objects import ProviderObject
 from token_tracker.database.models.offers import OfferedModel
 from token_tracker.database.models.people import SingleSignOnAttempt, Team, User
 from token_tracker.database.models.prices import PriceRow
-from token_tracker.database.models.refusals import RefusalsHourly
+from token_tracker.database.models.refusals import RefusalsBooked, RefusalsHourly
 from token_tracker.database.models.reports import Report
 from token_tracker.database.models.rollup import (
     EVERYBODY,
@@ -68,6 +68,7 @@ __all__ = [
     "ProviderObject",
     "RateLimit",
     "RefreshToken",
+    "RefusalsBooked",
     "RefusalsHourly",
     "Report",
     "ServiceToken",

@@ -18,8 +18,9 @@ class TokenUsage(Base):
 
     `model_group` is the `model_list` name that served. `held_…`: what the gate held for the attempt; `unproven_…`: what
     of it may have been spent beyond the booked cost; `overrun_…`: the booked cost beyond what was held; all 0 where no
-    hard budget applied. `timestamp` is the call's admission. `cost_nano_usd` is None exactly where `cost_source` is
-    'unpriced'. Absent names are ''. A call's last attempt has `id == call_id`.
+    hard budget applied. `…_bytes`: of the bodies that went up and came down. `timestamp` is the call's
+    admission. `cost_nano_usd` is None exactly where `cost_source` is 'unpriced'. Absent names are ''. A call's last
+    attempt has `id == call_id`.
     """
 
     __tablename__ = "token_usage"
@@ -58,6 +59,8 @@ class TokenUsage(Base):
     unproven_nano_usd: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     unproven_tokens: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     overrun_nano_usd: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    request_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    response_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     latency_ms: Mapped[float]
     ttft_ms: Mapped[float | None]
     user: Mapped[str] = mapped_column("user_id", String(64))

@@ -24,3 +24,12 @@ class RefusalsHourly(Base):
     model: Mapped[str] = mapped_column(String(255), primary_key=True)
     endpoint: Mapped[str] = mapped_column(String(64), primary_key=True)
     calls: Mapped[int] = mapped_column(BigInteger)
+
+
+class RefusalsBooked(Base):
+    """Up to which of its counts a gateway worker's refusals are in `refusals_hourly`; written in the transaction that
+    adds them, so that a journal that is read again adds nothing."""
+
+    __tablename__ = "refusals_booked"
+    writer: Mapped[str] = mapped_column(String(64), primary_key=True)  # the worker's incarnation
+    serial: Mapped[int] = mapped_column(BigInteger)

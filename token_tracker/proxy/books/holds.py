@@ -82,12 +82,13 @@ class HoldsReader:
         self._nodes: list[tuple[NodeHolds, bool]] = []
 
     def __call__(self, everything: bool) -> dict[str, list[Left]]:
-        """By incarnation: of every node, or only of those that fell silent."""
+        """By incarnation: of every node, or only of those that fell silent; nothing for one that was given up."""
         at = self._clock()
         with self._attempts, reading(self._engine) as session:
             self._nodes = open_holds.load(session, at=at)
         found: dict[str, list[Left]] = {}
         for content, is_silent in self._nodes:
+            found.update((incarnation, []) for incarnation in content.released)
             for held in content.held if everything or is_silent else ():
                 if held.incarnation and held.leaves_at_s > at.timestamp():
                     left = Left(held.counter, held.bucket, held.leaves_at_s, held.amount)

@@ -61,6 +61,8 @@ class End(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="e"):
     unproven_nano_usd: int = 0  # what of the hold may have been spent beyond the cost
     unproven_tokens: int = 0
     overrun_nano_usd: int = 0  # the cost beyond the hold
+    request_bytes: int = 0  # of the body that went up, and of what came down of the answer's
+    response_bytes: int = 0
 
 
 class Awaiting(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="a"):
@@ -106,9 +108,11 @@ class Refused(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="r"):
     model: str  # an entry of `model_list`, 'other', or '' where none was read
     endpoint: str
     calls: int
+    writer: str = ""  # whose count it is, and a number that grows with each of its counts; '' in older records
+    serial: int = 0
 
-    def times(self, calls: int) -> Refused:
-        return msgspec.structs.replace(self, calls=calls)
+    def counted(self, calls: int, writer: str, serial: int) -> Refused:
+        return msgspec.structs.replace(self, calls=calls, writer=writer, serial=serial)
 
 
 def owner_of(team: str, user: str) -> str:

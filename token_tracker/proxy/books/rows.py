@@ -37,6 +37,8 @@ def refusal_row(refused: Refused) -> RefusalRow:
         "model": refused.model[:255],
         "endpoint": refused.endpoint[:64],
         "calls": refused.calls,
+        "writer": refused.writer[:64],
+        "serial": refused.serial,
     }
 
 
@@ -91,6 +93,8 @@ def ledger_row(end: End) -> LedgerRow:
         "unproven_nano_usd": end.unproven_nano_usd,
         "unproven_tokens": end.unproven_tokens,
         "overrun_nano_usd": end.overrun_nano_usd,
+        "request_bytes": end.request_bytes,
+        "response_bytes": end.response_bytes,
         "latency_ms": end.latency_ms,
         "ttft_ms": end.ttft_ms,
         "user_id": subject.user,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from token_tracker.domain.holds import Ask, fits, is_past_downgrade, largest_output
 from token_tracker.domain.limits import until_gone_s
-from token_tracker.domain.rules import RateRule
+from token_tracker.domain.rules import BudgetRule, RateRule
 from token_tracker.proxy.gate.places import MEASURES, BudgetPlace, Placed, RatePlace
 from token_tracker.proxy.gate.store import CounterState, RateState, Reason, Refused, Verdict
 
@@ -85,6 +85,19 @@ def all_waiting(budgets: Iterable[BudgetPlace], reason: Reason) -> tuple[Refused
     """Hard budgets whose counters cannot be asked now."""
     rules = dict.fromkeys((budget.rule, budget.member) for budget in budgets)
     return tuple(Refused(reason, rule, member, retry_after_s=_WAITS[reason]) for rule, member in rules)
+
+
+def unbounded(ask: Ask, rules: Iterable[BudgetRule]) -> tuple[Refused, ...]:
+    """The hard budgets that such a call may never pass, whatever is counted: certain also while nothing can be."""
+    return tuple(
+        Refused(Reason.COST_UNBOUNDED, rule)
+        for rule in rules
+        if not rule.allow_unbounded
+        and (
+            (rule.limit_nano_usd is not None and ask.usd_fixed_nano is None)
+            or (rule.limit_tokens is not None and ask.tokens_fixed is None)
+        )
+    )
 
 
 def building(placed: Placed, ready: frozenset[str]) -> tuple[Refused, ...]:

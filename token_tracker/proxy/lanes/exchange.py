@@ -96,6 +96,7 @@ class Exchange:
         """The next bytes of the answer as they came, b'' at its clean end, within the bounds for silence."""
         if self._ahead:
             chunk, self._ahead = self._ahead, b""
+            self.attempt.response_bytes += len(chunk)
             return chunk
         if self._saw_byte:
             self.deadline.enter("idle", self.attempt.target.idle_timeout_s)
@@ -103,6 +104,7 @@ class Exchange:
             self.deadline.enter_until("first_byte", self._first_byte_at_s)
         chunk = await response.content.readany()
         self._saw_byte = True
+        self.attempt.response_bytes += len(chunk)
         return chunk
 
     def has_more(self, response: aiohttp.ClientResponse) -> bool:
@@ -140,6 +142,7 @@ class Exchange:
         if attempt.is_booked:
             return None
         self.reason = reason
+        attempt.request_bytes = self.upstream.sent_bytes if attempt.was_sent else 0
         attempt.reading.is_estimate |= self.shaper is not None and self.shaper.usage_is_estimate
         return booking.book(self.floor, attempt, reason, attempt.status or (0 if self.client.gone else our_status))
 

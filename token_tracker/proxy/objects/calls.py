@@ -28,6 +28,7 @@ from token_tracker.proxy.lanes.upstream_request import Upload, UpstreamRequest
 from token_tracker.proxy.objects.accounts import FILES, account_headers, versioned_base, with_version
 from token_tracker.proxy.objects.desk import Desk, made_by
 from token_tracker.proxy.objects.keepers import Maker, Meter, Outputs, OwnItems, Remover
+from token_tracker.proxy.objects.mentions import files_named
 from token_tracker.proxy.objects.operations import METERED, Effect, Operation
 from token_tracker.proxy.objects.readings import plain_request
 from token_tracker.proxy.objects.refusals import (
@@ -93,7 +94,7 @@ class ObjectCalls:
         return attempt, Asked(self._request(visit, deployment, identity), None)
 
     async def tied(self, choice: Choice, request: Request, key: KeyRecord) -> Choice:
-        """See `admission.StoredResponses`."""
+        """See `admission.StoredObjects`."""
         raw = request.fields.get("previous_response_id")
         if raw is None or raw == b"null":
             return choice
@@ -112,8 +113,13 @@ class ObjectCalls:
                 return Choice(Group(choice.group.name, (target,), 0), (), target)
         raise other_account(identity, request.model)
 
+    async def check_files(self, request: Request, key: KeyRecord) -> None:
+        """See `admission.StoredObjects`."""
+        if request.form is None:
+            await self._desk.check_not_others("file", files_named(request.original), key, "file_id")
+
     def watch(self, attempt: Attempt) -> None:
-        """See `admission.StoredResponses`."""
+        """See `admission.StoredObjects`."""
         deployment, fields = attempt.target.deployment, attempt.request.fields
         accounts = self._admission.upstreams.accounts
         if fields.get("store") == b"false" or not accounts.keeps_responses(deployment, attempt.target.lane):

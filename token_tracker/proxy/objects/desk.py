@@ -7,7 +7,7 @@ import logging
 import sqlite3
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
@@ -56,19 +56,18 @@ class Desk:
     async def owned(self, kind: str, identity: str, key: KeyRecord, param: str = "id") -> Stored:
         """The object, if it is of the key's team. Raises Refusal: one 404 for all else."""
         owner = owner_of(key.team, key.user)
-        try:
-            found = await self._asked(lambda: self._index.find(kind, identity))
-            found += [each for each in (self._unwritten.get((kind, identity)),) if each and not each.is_deleted]
-            mine = [each for each in found if each.owner == owner]
-            if mine:
-                return max(mine, key=lambda each: each.at_us)
-            self._is_synced = self._is_synced or bool(await self._asked(lambda: self._index.fact(SYNCED_TO)))
-        except sqlite3.Error as error:
-            log.error("the index of stored objects cannot be read: %s", error)
-            raise objects_unavailable() from None
-        if not found and not self._is_synced:
-            raise objects_unavailable()
-        raise object_not_found(kind, identity, param)
+        mine = [each for each in await self._known(kind, identity) if each.owner == owner]
+        if not mine:
+            raise object_not_found(kind, identity, param)
+        return max(mine, key=lambda each: each.at_us)
+
+    async def check_not_others(self, kind: str, identities: Iterable[str], key: KeyRecord, param: str) -> None:
+        """Raises Refusal, the same 404, where one is known and not the key's team's. What nobody made here passes."""
+        owner = owner_of(key.team, key.user)
+        for identity in identities:
+            found = await self._known(kind, identity)
+            if found and not any(each.owner == owner for each in found):
+                raise object_not_found(kind, identity, param)
 
     async def all_owned(self, kind: str, identities: list[str], key: KeyRecord, account: str) -> set[str]:
         """Those of the ids in an account that are the key's team's. Raises sqlite3.Error."""
@@ -94,6 +93,20 @@ class Desk:
     def close(self) -> None:
         self._thread.shutdown()
         self._index.close()
+
+    async def _known(self, kind: str, identity: str) -> list[Stored]:
+        """The live objects of that id, whosever they are. Raises Refusal (503) while nobody can tell."""
+        try:
+            found = await self._asked(lambda: self._index.find(kind, identity))
+            found += [each for each in (self._unwritten.get((kind, identity)),) if each and not each.is_deleted]
+            if not found and not self._is_synced:
+                self._is_synced = bool(await self._asked(lambda: self._index.fact(SYNCED_TO)))
+        except sqlite3.Error as error:
+            log.error("the index of stored objects cannot be read: %s", error)
+            raise objects_unavailable() from None
+        if not found and not self._is_synced:
+            raise objects_unavailable()
+        return found
 
     async def _asked(self, work: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

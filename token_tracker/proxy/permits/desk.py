@@ -17,6 +17,7 @@ from token_tracker.proxy.bounds import extent_of
 from token_tracker.proxy.dialects.base import Request
 from token_tracker.proxy.gate.gate import Gate
 from token_tracker.proxy.gate.places import Rules
+from token_tracker.proxy.gate.refusals import unbounded
 from token_tracker.proxy.models import ModelFacts
 from token_tracker.proxy.permits.permit import Permit
 from token_tracker.proxy.permits.reach import Reach, facts_of
@@ -108,7 +109,7 @@ class Desk:
         if verdict.downgrade is not None:
             return verdict.downgrade
         if verdict.refused:
-            raise refusal_of(verdict.refused, bound.why)
+            raise refusal_of((*verdict.refused, *unbounded(ask, hard)), bound.why)
         sets_maximum = bool(hard) and extent is not None and extent.outputs > 0
         return Permit(ask, demands, verdict, wire, own, sets_maximum, self._facts)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -18,10 +19,11 @@ HOUR_US = 3_600_000_000
 
 
 class RefusalCounts:
-    """`keep` writes a record to the journal, and raises JournalUnavailable: then the counts wait."""
+    """`keep` writes a record to the journal, and raises JournalUnavailable: then the counts wait. Each record has a
+    serial of its own under the name of its `writer`, so that the books take it once."""
 
-    def __init__(self, keep: Callable[[Refused], None]) -> None:
-        self._keep = keep
+    def __init__(self, keep: Callable[[Refused], None], writer: str) -> None:
+        self._keep, self._writer, self._serial = keep, writer, 0
         self._counts: Counter[Refused] = Counter()
 
     def add(self, refused: Refused) -> None:
@@ -33,8 +35,10 @@ class RefusalCounts:
     def flush(self) -> None:
         """Write what was counted."""
         for refused, calls in list(self._counts.items()):
+            # By the clock: a name that chance gives to a second worker begins above the first one's.
+            self._serial = max(self._serial + 1, time.time_ns() // 1000)
             try:
-                self._keep(refused.times(calls))
+                self._keep(refused.counted(calls, self._writer, self._serial))
             except JournalUnavailable:
                 return
             del self._counts[refused]

@@ -52,6 +52,15 @@ local function booked(incarnation, position)
   end
 end
 
+-- An admin gave up what a gateway held: as if its journal were booked, once it says nothing here either.
+local function release(incarnation, silence_s)
+  local known = call('HMGET', p .. 'e:' .. incarnation, '#pos', '#at', '#left')
+  local is_silent = known[2] and tonumber(call('TIME')[1]) - tonumber(known[2]) >= silence_s
+  if known[1] ~= END and (known[3] or is_silent) then
+    booked(incarnation, END)
+  end
+end
+
 function commands.books(books)
   if generation[1] ~= books.generation then
     return {'lost', generation[1] or '', generation[2] or ''}
@@ -64,7 +73,11 @@ function commands.books(books)
     booked(each[1], each[2])
   end
   for _, each in ipairs(books.left) do
-    leave(each, books.silence_s)
+    if #each[2] == 0 then
+      release(each[1], books.silence_s)
+    else
+      leave(each, books.silence_s)
+    end
   end
   commit()
   for _, rule in ipairs(books.ready) do

@@ -1,0 +1,122 @@
+"""Freezes, tokens, providers' keys, reports and mutes at a terminal: what is shown, kept, and written down."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import select
+
+from tests.cli.conftest import Terminal
+from tests.services.budget_rows import a_budget, add
+from token_tracker.database.models import ProviderCredential, Team
+from token_tracker.database.session import reading
+from token_tracker.domain.problems import Conflict, Invalid, NotFound
+from token_tracker.services import service_tokens
+
+SECRET = "sk-a-providers-key-0042"
+
+
+def test_what_is_frozen_is_listed_until_it_ends(terminal: Terminal) -> None:
+    made = terminal.json("freezes", "create", "model:gpt-4o", "a runaway agent")
+    assert made in terminal.json("freezes", "list")
+    assert "was frozen before" in terminal.typed("freezes", "create", "model:gpt-4o", "still running").stderr
+    assert "still running" in terminal.must("freezes", "list")
+    terminal.must("freezes", "delete", made["id"])
+    assert terminal.json("freezes", "list") == []
+    assert [action for action, *_ in terminal.log()] == ["freeze.create", "freeze.update", "freeze.delete"]
+    assert isinstance(terminal.typed("freezes", "create", "team:nobody", "x").exception, Invalid)
+    assert isinstance(terminal.typed("freezes", "delete", made["id"]).exception, NotFound)
+
+
+def test_a_tokens_text_alone_is_on_stdout_and_is_nowhere_else(terminal: Terminal) -> None:
+    said = terminal.typed("tokens", "create", "grafana", "--permission", "usage:read", "--expires", "30d")
+    text = said.stdout.strip()
+    with reading(terminal.engine) as session:
+        found = service_tokens.find(session, text=text, at=datetime.now(UTC))
+        assert found is not None and (found.user_id, found.permissions) == ("admin", ["usage:read"])
+    (shown,) = terminal.json("tokens", "list")
+    assert shown["expires_at"] and text.startswith(shown["prefix"])
+    terminal.must("tokens", "revoke", found.id)
+    terminal.must("tokens", "revoke", found.id)
+    assert terminal.json("tokens", "list") == []
+    assert len(terminal.json("tokens", "list", "--all")) == 1
+    assert [action for action, *_ in terminal.log()] == ["service_token.create", "service_token.revoke"]
+    assert text not in str(terminal.log()) + said.stderr
+    assert isinstance(terminal.typed("tokens", "create", "x", "--permission", "tokens:manage").exception, Invalid)
+
+
+def test_a_providers_key_comes_from_stdin_and_is_never_shown(terminal: Terminal) -> None:
+    said = terminal.typed("credentials", "create", "prod", "openai", stdin=f"{SECRET}\n")
+    (made,) = terminal.json("credentials", "list")
+    assert (made["name"], made["provider"], made["hint"], made["readable"]) == ("prod", "openai", "…0042", True)
+    for again in ("prod", made["id"]):
+        terminal.must("credentials", "change", again, stdin="sk-another-key-of-theirs-0043\r\n")
+    assert "…0043" in terminal.must("credentials", "list")
+    terminal.must("credentials", "change", "prod", "--provider", "groq")
+    (changed,) = terminal.json("credentials", "list")
+    assert (changed["provider"], changed["hint"]) == ("groq", "…0043")
+    with reading(terminal.engine) as session:
+        assert SECRET not in session.scalars(select(ProviderCredential.sealed)).one()
+    assert isinstance(terminal.typed("credentials", "create", "prod", "openai", stdin="sk-x\n").exception, Conflict)
+    assert isinstance(terminal.typed("credentials", "create", "new", "openai", stdin="\n").exception, Invalid)
+    terminal.must("credentials", "delete", "prod")
+    assert terminal.json("credentials", "list") == []
+    assert isinstance(terminal.typed("credentials", "delete", "prod").exception, NotFound)
+    assert (
+        terminal.log()[0][0] == "provider_credential.create" and terminal.log()[-1][0] == "provider_credential.delete"
+    )
+    assert SECRET not in str(terminal.log()) + said.output
+
+
+def test_no_option_takes_a_providers_key(terminal: Terminal) -> None:
+    said = terminal.typed("credentials", "create", "prod", "openai", SECRET)
+    assert said.exit_code == 2 and terminal.json("credentials", "list") == []
+
+
+def test_a_report_is_made_changed_and_deleted(terminal: Terminal) -> None:
+    add(terminal.engine, Team(id="core", name="Core", created_at=datetime.now(UTC)))
+    said = terminal.typed("reports", "create", "Core", "weekly", "a@tt.example", "b@tt.example", "--team", "core")
+    assert said.exit_code == 0 and "SMTP_SERVER is not set" in said.stderr
+    (made,) = terminal.json("reports", "list")
+    assert (made["timezone"], made["hour"], made["team"]) == ("UTC", 7, "core")
+    changed = terminal.json("reports", "change", made["id"], "--hour", "9", "--to", "c@tt.example", "--team", "")
+    assert changed == made | {"hour": 9, "recipients": ["c@tt.example"], "team": ""}
+    assert terminal.typed("reports", "change", made["id"]).exit_code == 2
+    assert isinstance(terminal.typed("reports", "create", "X", "daily", "nobody").exception, Invalid)
+    terminal.must("reports", "delete", made["id"])
+    assert terminal.json("reports", "list") == []
+    assert [action for action, *_ in terminal.log()] == ["report.create", "report.update", "report.delete"]
+
+
+def test_a_mute_holds_until_it_is_ended(terminal: Terminal) -> None:
+    made = terminal.json("mutes", "create", "4h", "--subject", "gpt-4o", "--reason", "known")
+    assert made in terminal.json("mutes", "list") and "gpt-4o" in terminal.must("mutes", "list")
+    assert isinstance(terminal.typed("mutes", "create", "4h", "--rule", "none").exception, Invalid)
+    terminal.must("mutes", "delete", made["id"])
+    assert terminal.json("mutes", "list") == []
+    assert [action for action, *_ in terminal.log()] == ["alert_mute.create", "alert_mute.delete"]
+
+
+def test_an_alert_by_mail_that_nobody_will_get_is_said(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = ("budgets", "set", "global", "daily", "10", "--alert")
+    assert "SMTP_SERVER is not set" in terminal.typed(*budget, "80=a@tt.example").stderr
+    assert "SMTP" not in terminal.typed(*budget, "80=https://hooks.tt.example/x").stderr
+
+
+@pytest.mark.parametrize("words", [("top-up", "{}", "5"), ("delete", "{}")])
+def test_a_budget_named_by_its_scope_or_name_is_answered_with_the_ids(
+    terminal: Terminal, words: tuple[str, ...]
+) -> None:
+    team = {"scope_type": "team", "scope_id": "core"}
+    add(terminal.engine, a_budget("one", **team), a_budget("two", period="monthly", **team), a_budget("three"))
+    for named, ids in (
+        ("team:core", {"budget_one", "budget_two"}),
+        ("three", {"budget_three"}),
+        ("global", {"budget_three"}),
+    ):
+        said = terminal.typed("budgets", *(word.format(named) for word in words))
+        assert said.exit_code == 1
+        assert {word for word in said.stderr.split() if word.startswith("budget_")} == ids
+    assert isinstance(terminal.typed("budgets", *(word.format("team:x") for word in words)).exception, NotFound)
+    assert terminal.log() == []
