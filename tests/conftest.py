@@ -143,15 +143,19 @@ class PostgresqlDatabases:
         with self._administer() as connection:
             connection.execute(text("SELECT 1"))
 
-    def _make(self, template: str) -> str:
+    def _make(self, template: str, more: str = "") -> str:
         name = f"{self._prefix}_{len(self._made)}"
         with self._administer() as connection:
-            connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+            connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}" {more}'))
         self._made.append(name)
         return self._server.set(database=name).render_as_string(hide_password=False)
 
     def empty(self) -> str:
         return self._make("template0")
+
+    def of_words(self) -> str:
+        """One that orders as dictionaries do, as many servers are set up: a, B, c."""
+        return self._make("template0", "LOCALE_PROVIDER icu ICU_LOCALE 'en-US'")
 
     def laid(self) -> str:
         if self._free:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select
@@ -10,9 +10,10 @@ from sqlalchemy import select
 from tests.cli.conftest import Terminal
 from tests.services.budget_rows import a_budget, add
 from token_tracker.database.models import ProviderCredential, Team
-from token_tracker.database.session import reading
+from token_tracker.database.session import reading, transaction
 from token_tracker.domain.problems import Conflict, Invalid, NotFound
-from token_tracker.services import service_tokens
+from token_tracker.services import open_holds, service_tokens
+from token_tracker.services.open_holds import Held, NodeHolds
 
 SECRET = "sk-a-providers-key-0042"
 
@@ -120,3 +121,19 @@ def test_a_budget_named_by_its_scope_or_name_is_answered_with_the_ids(
         assert {word for word in said.stderr.split() if word.startswith("budget_")} == ids
     assert isinstance(terminal.typed("budgets", *(word.format("team:x") for word in words)).exception, NotFound)
     assert terminal.log() == []
+
+
+def test_a_node_that_never_comes_back_is_given_up_and_one_that_speaks_is_not(terminal: Terminal) -> None:
+    at = datetime.now(UTC)
+    add(terminal.engine, a_budget("day"))
+    holds = NodeHolds(1, (Held("budget_day|usd|", int(at.timestamp()), 500, 1, incarnation="0000000a"),), ())
+    with transaction(terminal.engine) as session:
+        open_holds.publish(session, node="gone", content=holds, at=at - timedelta(minutes=1))
+        open_holds.publish(session, node="here", content=holds, at=at + timedelta(minutes=1))
+    states = {each["id"]: (each["state"], each["calls"]) for each in terminal.json("nodes", "list")}
+    assert states == {"gone": ("silent", 1), "here": ("alive", 1)}
+    terminal.must("nodes", "release", "gone", "its disk is lost")
+    assert "released" in terminal.must("nodes", "list")
+    assert [action for action, *_ in terminal.log()] == ["node.release"]
+    assert isinstance(terminal.typed("nodes", "release", "here", "x").exception, Conflict)
+    assert isinstance(terminal.typed("nodes", "release", "nobody", "x").exception, NotFound)

@@ -19,6 +19,15 @@ def test_no_name_moves_the_cursor_and_columns_stay_below_each_other(capsys: pyte
     assert lines[3] == "x" * 43 + "…"
 
 
+def test_one_is_one_and_more_are_many() -> None:
+    assert [shown.counted(number, "call") for number in (0, 1, 2, 1204)] == [
+        "0 calls",
+        "1 call",
+        "2 calls",
+        "1,204 calls",
+    ]
+
+
 @given(value=st.integers(0, 10**15), most=st.integers(1, 10**15))
 def test_a_bar_is_never_longer_than_its_room_and_never_hides_what_is_there(value: int, most: int) -> None:
     made = shown.bar(min(value, most), most)

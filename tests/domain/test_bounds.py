@@ -55,6 +55,11 @@ def test_a_provider_that_may_write_its_cache_unasked_is_held_at_that_rate() -> N
     assert usd(worst_case(Extent(text_tokens=1000), [candidate("openrouter")]), 0) == 6_000_000
 
 
+def test_a_price_whose_cache_is_dearer_to_read_than_fresh_input_is_held_at_that_rate() -> None:
+    dear = {**RATES, "cache_read_input_token_cost": "0.000005"}
+    assert usd(worst_case(Extent(text_tokens=1000), [candidate(rates=dear)]), 0) == 5_000_000
+
+
 def test_a_prompt_that_may_reach_a_long_context_tier_is_held_at_its_rates() -> None:
     below, above = (worst_case(Extent(text_tokens=size), [candidate()]) for size in (200_000, 200_001))
     assert usd(below, 1) == 200_000 * 3_000 + 15_000

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import socket
 from typing import Any
 
 import pytest
 
-from tests.proxy.house import House
+from tests.proxy.conftest import MakeHouse
+from tests.proxy.house import KEY, House, key_record
 from tests.proxy.upstream import COMPLETION, Out, Seen, Upstream
 from token_tracker.proxy.lanes.sending import HEAD_LINE_BYTES
 from token_tracker.proxy.protocol import HEAD_BYTES
@@ -82,3 +85,46 @@ def test_a_request_whose_head_does_not_end_is_refused_before_it_fills_the_memory
 def test_a_body_longer_than_any_head_may_be_is_no_head(house: House) -> None:
     assert house.chat(user="a" * HEAD_BYTES * 3).status == 200
     assert house.chat(user="a" * HEAD_BYTES * 3).status == 200
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain"])
+@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
+def test_an_answer_that_cannot_have_a_body_says_no_length_and_leaves_the_connection_in_order(
+    make_house: MakeHouse, upstream: Upstream, status: str, kind: str
+) -> None:
+    async def answer(seen: Seen, out: Out) -> None:
+        await out.head(status, "content-length: 10", f"content-type: {kind}", "etag: x")
+
+    upstream.answer = answer
+    house = make_house(keys={KEY: key_record(permissions=("passthrough",))})
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", house.port, timeout=5)) as connection:
+        for _ in range(2):  # the second on the same connection
+            connection.request("GET", "/pass/gpt/files/1", headers={"authorization": f"Bearer {KEY}"})
+            response = connection.getresponse()
+            assert (response.status, response.headers["content-length"], response.read()) == (
+                int(status[:3]),
+                None,
+                b"",
+            )
+            assert connection.sock is not None
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain"])
+def test_a_head_tells_the_length_that_its_upstream_tells(make_house: MakeHouse, upstream: Upstream, kind: str) -> None:
+    async def answer(seen: Seen, out: Out) -> None:
+        await out.head("200 OK", "content-length: 277", f"content-type: {kind}")
+
+    upstream.answer = answer
+    house = make_house(keys={KEY: key_record(permissions=("passthrough",))})
+    reply = house.call(path="/pass/gpt/files/1", method="HEAD")
+    assert (reply.status, reply.headers["content-length"], reply.body) == (200, "277", b"")
+
+
+@pytest.mark.parametrize("step", ["..", "%2e%2e", "x%2f..%2f..", "..%2Fx", "%2e%2e%2f", "..%5cx", "."])
+def test_no_path_that_is_passed_on_leaves_the_deployments_own(
+    make_house: MakeHouse, upstream: Upstream, step: str
+) -> None:
+    house = make_house(keys={KEY: key_record(permissions=("passthrough",))})
+    assert house.call(path=f"/pass/gpt/files/{step}/admin", method="GET").status == 400
+    assert house.call(path="/pass/gpt/files/..a%2fb..", method="GET").status == 200
+    assert [seen.target for seen in upstream.seen] == ["/v1/files/..a%2fb.."]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
+from tests.conftest import PostgresqlDatabases, lay_tables, using
 from tests.services.budget_rows import a_budget, add, check
 from tests.services.ledger_rows import NOON, a_row
 from token_tracker.database.models import BudgetTopUp
@@ -182,3 +184,24 @@ def test_a_budget_that_lets_unbounded_calls_through_says_that_it_is_soft(engine:
     add(engine, a_budget("day", allow_unbounded=True), a_budget("hard", scope_type="user", scope_id="ann"))
     assert status_of(engine, "day").is_soft
     assert not status_of(engine, "hard").is_soft
+
+
+def test_no_member_is_skipped_where_the_server_orders_as_dictionaries_do(
+    databases: Callable[[str], PostgresqlDatabases],
+) -> None:
+    names = ["Zoe", "_bot", "ann", "Bob", "élan", "bob", "ANN", "bob 2"]
+    url = databases("postgresql").of_words()
+    lay_tables(url)
+    with using(url) as engine:
+        add(engine, a_budget("user", scope_type="user", scope_id=EACH))
+        with transaction(engine) as session:
+            book(session, [a_row(number, user_id=name) for number, name in enumerate(names)], at=NOON)
+        told(engine, "node1", "user", a_hold(1, user="Carl"), each=True)
+        seen, cursor = [], None
+        while True:
+            page = members_of(engine, "user", limit=2, cursor=cursor)
+            seen += [each.member_id for each in page.items]
+            assert all(usd(each).spent for each in page.items if each.member_id != "Carl")
+            if (cursor := page.next_cursor) is None:
+                break
+        assert seen == sorted([*names, "Carl"])

@@ -19,7 +19,7 @@ _SECTIONS = {
     "See what was consumed": ("report", "tail", "export"),
     "Say who may what": ("keys", "users", "teams", "budgets", "limits", "prices", "freezes", "tokens", "credentials"),
     "Say who is told what": ("reports", "mutes"),
-    "Set up and look after": ("init", "doctor", "backup", "restore", "migrate", "completion"),
+    "Set up and look after": ("init", "doctor", "nodes", "backup", "restore", "migrate", "completion"),
 }
 _HIDDEN = ("gateway", "recorder", "litellm")  # processes that the supervisor starts
 

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 import click
 
 from token_tracker.cli.checks import certificates, local, outside, prices, processes, stores
-from token_tracker.cli.checks.findings import Finding, Ground, Status, counted, problem, skipped
+from token_tracker.cli.checks.findings import Finding, Ground, Status, problem, skipped
+from token_tracker.cli.shown import counted
 
 CHECKS: tuple[tuple[str, Callable[[Ground], Iterator[Finding]]], ...] = (
     ("data directory", local.data_directory),

@@ -69,6 +69,11 @@ def usd(nano_usd: int) -> str:
     return f"{Decimal(nano_usd).scaleb(-9):,.{places}f}"
 
 
+def counted(number: int, noun: str) -> str:
+    """'1 model', '1,204 models'."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def fields(shown: Mapping[str, object]) -> None:
     """Print one object, a field a line."""
     table(("field", "value"), shown.items())

@@ -30,7 +30,7 @@ _SMALL_OMNI_IMAGE_TOKENS = 48_200
 # They search by themselves, as often as they like.
 _SEARCHING = ("search-preview", "search-api", "deep-research", "compound")
 
-_TEXT = ("input_tokens",)
+_TEXT = ("input_tokens", "cache_read_tokens")
 _WRITES = ("cache_write_5m_tokens", "cache_write_1h_tokens")
 _WRITTEN = ("output_tokens", "reasoning_tokens", "output_image_tokens")
 _SPOKEN = (*_WRITTEN, "output_audio_tokens")

@@ -30,18 +30,18 @@ class Client:
     __slots__ = (
         "_connection",
         "_deadline",
-        "_has_body",
         "_on_gone",
         "_send",
         "_stall_s",
         "finished",
         "gone",
+        "has_body",
         "started",
     )
 
     def __init__(self, scope: MutableMapping[str, Any], send: Any, stall_s: float) -> None:
         self._send = send
-        self._has_body = scope["method"] != "HEAD"
+        self.has_body = scope["method"] != "HEAD"
         self._stall_s = stall_s
         self._deadline: Deadline | None = None
         self._on_gone: Callable[[], None] | None = None
@@ -70,7 +70,7 @@ class Client:
         """The head. `is_followed`: by bytes of the body, without waiting for anything: both leave in one write."""
         if not self.gone:
             self.started = True
-            if is_followed and self._connection is not None and self._has_body:
+            if is_followed and self._connection is not None and self.has_body:
                 self._connection.cork()
             await self._put({"type": "http.response.start", "status": status, "headers": headers})
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 PASS = "/pass/"  # noqa: S105 (a path)
 _READING = frozenset(("GET", "HEAD", "OPTIONS", "DELETE"))  # what no provider bills
 _WORD = re.compile(r"v\d{1,2}|[a-z_]{1,20}")  # not an id
+_LEAVES = re.compile(r"(?:^|/)\.\.?(?:$|/)|\\")  # a step elsewhere, its slashes encoded or not
 _ENDPOINT_CHARACTERS = 64
 
 
@@ -94,7 +95,7 @@ class Passthrough:
     def _find(self, key: KeyRecord, path: str) -> tuple[Deployment, str]:
         """The deployment that a path begins with (names may contain '/'), and what follows. Raises Refusal."""
         segments = path.split("/")
-        if any(unquote(each) in (".", "..") or "\\" in unquote(each) for each in segments):
+        if any(_LEAVES.search(unquote(each)) for each in segments):
             raise invalid_request("The path must not contain '.' or '..' as a segment.")
         for count in range(1, len(segments)):
             name = unquote("/".join(segments[:count]))

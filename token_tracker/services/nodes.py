@@ -28,6 +28,13 @@ class Node:
     is_silent: bool
     is_released: bool
 
+    @property
+    def state(self) -> str:
+        """'alive', 'silent' or 'released'."""
+        if not self.is_silent:
+            return "alive"
+        return "released" if self.is_released else "silent"
+
 
 def every_node(session: Session, *, at: datetime) -> list[Node]:
     """By their ids. Those that held nothing are forgotten after seven days of silence."""

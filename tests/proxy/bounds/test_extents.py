@@ -83,6 +83,9 @@ def test_a_text_that_looks_like_an_image_is_text(text: str) -> None:
         (CHAT, {"messages": user({"type": "image_url"})}),
         (CHAT, {"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]}),
         (CHAT, {"messages": [7]}),
+        (CHAT, {"messages": [{"role": "user", "content": "x", "type": {}}]}),
+        (MESSAGES, {"messages": user([{"type": ["text"], "text": "x"}])}),
+        (RESPONSES, {"input": [{"type": [], "content": "x"}]}),
         (RESPONSES, {"input": "x", "previous_response_id": "resp_1"}),
         (RESPONSES, {"input": "x", "prompt": {"id": "pmpt_1"}}),
         (RESPONSES, {"input": "x", "conversation": "conv_1"}),
@@ -123,6 +126,20 @@ def test_what_is_all_sent_is_bounded_by_its_bytes(path: str, body: dict[str, Any
         (CHAT, {"messages": [], "web_search_options": {}, "tools": [{"type": "web_search"}]}),
         (CHAT, {"messages": [], "tools": [{"googleSearch": {}}]}),
         (CHAT, {"messages": [], "tools": "x"}),
+        (CHAT, {"messages": [], "tools": [{"type": "function", "googleSearch": {}}]}),
+        (CHAT, {"messages": [], "tools": [{"type": "local_shell", "url_context": {}}]}),
+        (CHAT, {"messages": [], "functions": [{"name": "f"}, {"googleSearch": {}}]}),
+        (CHAT, {"messages": [], "web_search_options": {}}),
+        (CHAT, {"messages": [], "search_parameters": {}}),
+        (CHAT, {"messages": [], "mcp_servers": [{"type": "url", "url": "https://x", "name": "x"}]}),
+        (CHAT, {"messages": [], "max_tokens": 5, "maxOutputTokens": 65_536}),
+        (CHAT, {"messages": user("x"), "maxTokens": 9999}),
+        (CHAT, {"messages": user("x"), "candidate_count": 8}),
+        (CHAT, {"messages": user("x"), "cached_content": "cachedContents/1"}),
+        (CHAT, {"messages": user("x"), "connectors": [{"id": "web-search"}]}),
+        (MESSAGES, {"messages": user("x"), "candidateCount": 8}),
+        (MESSAGES, {"messages": [], "tools": [{"googleSearch": {}}]}),
+        (RESPONSES, {"input": "x", "cachedContent": "cachedContents/1"}),
         (CHAT, {"messages": [], "models": ["a", "b"]}),
         (CHAT, {"messages": [], "n": 2.5}),
         (RESPONSES, {"input": "x", "background": True}),
@@ -131,7 +148,9 @@ def test_what_is_all_sent_is_bounded_by_its_bytes(path: str, body: dict[str, Any
         (MESSAGES, {"messages": [], "tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": 1}]}),
         (MESSAGES, {"messages": [], "mcp_servers": [{"url": "https://x"}]}),
         ("/v1/completions", {"prompt": {"odd": 1}}),
+        ("/v1/completions", {"prompt": "x", "candidate_count": 8}),
         ("/v1/images/generations", {"prompt": "x", "n": "many"}),
+        ("/v1/images/generations", {"prompt": "x", "n": 1, "sampleCount": 4}),
     ],
 )
 def test_what_a_provider_does_by_itself_has_no_bound(path: str, body: dict[str, Any]) -> None:
@@ -141,6 +160,20 @@ def test_what_a_provider_does_by_itself_has_no_bound(path: str, body: dict[str, 
 def test_tools_that_the_client_runs_are_bounded() -> None:
     tools = [{"name": "f", "input_schema": {}}, {"type": "bash_20250124", "name": "bash"}]
     assert not read(MESSAGES, {"messages": [], "tools": tools}).unbounded
+    own = [
+        {"type": "custom", "name": "f"},
+        {"type": "computer_use_preview", "display_width": 1024},
+        {"type": "apply_patch"},
+    ]
+    assert not read(RESPONSES, {"input": "x", "tools": own, "background": False}).unbounded
+
+
+def test_functions_of_an_older_day_count_as_tools() -> None:
+    listed = [{"name": "f", "description": "d"}] * 3
+    tools = read(CHAT, {"messages": [], "tools": [{"type": "function", "function": each} for each in listed]})
+    functions = read(CHAT, {"messages": [], "functions": listed})
+    assert not functions.unbounded and functions.text_tokens > 3 * MESSAGE_TOKENS + PREAMBLE_TOKENS
+    assert tools.text_tokens > functions.text_tokens
 
 
 @pytest.mark.parametrize(
@@ -264,7 +297,9 @@ PLAIN_MESSAGE = st.fixed_dictionaries({"role": st.just("user"), "content": st.sa
 @given(
     st.sampled_from([CHAT, MESSAGES]),
     st.one_of(ODD, st.lists(st.one_of(PLAIN_MESSAGE, MESSAGE), max_size=3)),
-    st.dictionaries(st.sampled_from(["max_tokens", "n", "system", "tools", "temperature", "service_tier"]), ODD),
+    st.dictionaries(
+        st.sampled_from(["max_tokens", "n", "system", "tools", "temperature", "service_tier", "candidateCount"]), ODD
+    ),
 )
 def test_the_short_way_for_messages_of_text_tells_what_the_long_one_does(
     path: str, messages: Any, more: dict[str, Any]
@@ -272,7 +307,7 @@ def test_the_short_way_for_messages_of_text_tells_what_the_long_one_does(
     body = {"messages": messages, **more}
     short = read(path, body)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conversations, "_plain", lambda request, telling: None)
+        patch.setattr(conversations, "_plain", lambda request: None)
         assert read(path, body) == short
 
 

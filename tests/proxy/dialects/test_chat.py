@@ -23,6 +23,7 @@ from token_tracker.domain.usage import Usage
 from token_tracker.proxy.dialects import ROUTES
 from token_tracker.proxy.dialects.base import Reading
 from token_tracker.proxy.dialects.chat_stream import ChatObserver
+from token_tracker.proxy.dialects.facts import LENIENT_BYTES
 
 DIALECT = ROUTES["/v1/chat/completions"].dialect
 STREAMED = b'{"model":"m","stream":true}'
@@ -107,6 +108,18 @@ def test_usage_on_a_chunk_with_choices_is_read_and_nothing_is_taken_out(chunk: b
     before, after, reading = through([*CHAT_BODY[:-1], chunk, DONE])
     assert (before, after) == (b"".join([*CHAT_BODY[:-1], chunk]), DONE)
     assert (reading.usage, reading.is_final) == (SMALL_USAGE, True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b'"half of a character: \xe2\x82"', b'"a tab\twithin"', b'"\xe2' + b"0" * LENIENT_BYTES + b'"'],
+    ids=["no UTF-8", "a raw control character", "no UTF-8, and long"],
+)
+def test_a_chunk_that_cannot_be_read_well_is_not_taken_for_the_usage_chunk(content: bytes) -> None:
+    chunk = chat_chunk({"content": "?"}, usage=SMALL).replace(b'"?"', content)
+    for cut in (chunk.index(b'"finish_reason"'), len(chunk)):
+        before, after, reading = through([chunk[:cut], chunk[cut:], DONE])
+        assert (before, after, reading.usage) == (chunk, DONE, SMALL_USAGE)
 
 
 def test_of_cumulative_usage_on_every_chunk_the_last_stands() -> None:

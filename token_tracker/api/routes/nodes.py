@@ -67,8 +67,7 @@ def _shown(node: service.Node) -> NodeShown:
         budget, measure, member = counter.split("|", 2)
         is_usd = measure == "usd"
         held.append(NodeHeld(budget, member, format_usd(amount) if is_usd else None, None if is_usd else amount))
-    state = ("released" if node.is_released else "silent") if node.is_silent else "alive"
-    return NodeShown(node.id, state, format_time(node.said_at), node.content.calls, held)
+    return NodeShown(node.id, node.state, format_time(node.said_at), node.content.calls, held)
 
 
 READ, MANAGE = Permission.AUDIT_READ, Permission.RULES_MANAGE  # the holds of everybody are seen by those who see all

@@ -8,7 +8,8 @@ from datetime import timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from token_tracker.cli.checks.findings import Finding, Ground, counted, ok, problem, skipped, warning
+from token_tracker.cli.checks.findings import Finding, Ground, ok, problem, skipped, warning
+from token_tracker.cli.shown import counted
 from token_tracker.config.values import Tls
 
 _NAME = "tls"

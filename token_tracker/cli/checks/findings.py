@@ -41,11 +41,6 @@ class Ground:
     at: datetime
 
 
-def counted(number: int, noun: str) -> str:
-    """'1 model', '2 models'."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def ok(check: str, message: str) -> Finding:
     return Finding(check, Status.OK, message)
 

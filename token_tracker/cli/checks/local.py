@@ -8,7 +8,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from token_tracker.cli.checks.findings import Finding, Ground, counted, ok, problem, skipped, warning
+from token_tracker.cli.checks.findings import Finding, Ground, ok, problem, skipped, warning
+from token_tracker.cli.shown import counted
 from token_tracker.config import paths
 from token_tracker.config.load import ConfigurationError, load, load_settings
 from token_tracker.config.values import Configuration, Settings

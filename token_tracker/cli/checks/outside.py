@@ -11,8 +11,9 @@ from typing import NamedTuple
 import httpx
 from sqlalchemy import select
 
-from token_tracker.cli.checks.findings import Finding, Ground, counted, ok, problem, skipped, warning
+from token_tracker.cli.checks.findings import Finding, Ground, ok, problem, skipped, warning
 from token_tracker.cli.context import keyring
+from token_tracker.cli.shown import counted
 from token_tracker.config.environment import PROVIDER_KEYS
 from token_tracker.config.values import Configuration, Deployment, Mail, Secret
 from token_tracker.database.models import BudgetAlert

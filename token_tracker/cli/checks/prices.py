@@ -10,7 +10,8 @@ from decimal import Decimal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from token_tracker.cli.checks.findings import Finding, Ground, counted, ok, problem, skipped, warning
+from token_tracker.cli.checks.findings import Finding, Ground, ok, problem, skipped, warning
+from token_tracker.cli.shown import counted
 from token_tracker.config.values import Configuration, Deployment
 from token_tracker.database.models import Budget
 from token_tracker.database.session import reading

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, inspect, text
 
-HEAD = "0011"  # the newest revision; known without loading Alembic, which takes longer than the rest of a start
+HEAD = "0012"  # the newest revision; known without loading Alembic, which takes longer than the rest of a start
 _VERSION_TABLE = "alembic_version"
 _LOCK = 0x74745F696E6974  # 'tt_init': PostgreSQL's advisory lock of all who prepare this database
 

@@ -114,6 +114,9 @@ class Freeze(Base):
     __table_args__ = (UniqueConstraint("scope_type", "scope_id", "model"),)
 
 
+_BYTEWISE = String(255).with_variant(String(255, collation="C"), "postgresql")  # as Python orders names
+
+
 class CounterState(Base):
     """What the ledger holds for a budget: changed in the transaction that books rows. `measure`: 'usd' (nano-dollars)
     or 'tokens'; `member`: '' unless the budget is for each member; `bucket`: the start of the window, for rolling
@@ -122,7 +125,7 @@ class CounterState(Base):
     __tablename__ = "counter_states"
     budget_id: Mapped[str] = mapped_column(ForeignKey("budgets.id", ondelete="CASCADE"), primary_key=True)
     measure: Mapped[str] = mapped_column(String(8), primary_key=True)
-    member: Mapped[str] = mapped_column(String(255), primary_key=True)
+    member: Mapped[str] = mapped_column(_BYTEWISE, primary_key=True)
     bucket: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     spent: Mapped[int] = mapped_column(BigInteger)
     unproven: Mapped[int] = mapped_column(BigInteger)

@@ -7,50 +7,47 @@ from collections.abc import Mapping
 import msgspec
 
 from token_tracker.domain.bounds import MESSAGE_TOKENS, PREAMBLE_TOKENS, Extent
-from token_tracker.proxy.bounds.outputs import answers, own_maximum, tiers
+from token_tracker.proxy.bounds.outputs import answers, does_more, own_maximum, tiers
 from token_tracker.proxy.bounds.parts import Found, messages_of_text
-from token_tracker.proxy.bounds.tools import Tools, tools_of
+from token_tracker.proxy.bounds.tools import Tools, together, tools_of
 from token_tracker.proxy.dialects.base import Request
 from token_tracker.proxy.dialects.facts import UNREADABLE
 
 _NULL = (b"null", b"")
 _EMPTY = (*_NULL, b"[]", b"{}", b"false")
 _Fields = Mapping[str, bytes]
-# Fields by which a provider does more than answer once: other models, searches, code of its own, a summary on the way.
-_CHAT_UNBOUNDED = frozenset(
-    ("web_search_options", "plugins", "models", "search_parameters", "compound_custom", "container")
-)
-_MESSAGES_UNBOUNDED = frozenset(("mcp_servers", "container", "context_management", "fallbacks"))
-_RESPONSES_UNBOUNDED = frozenset(("background", "context_management"))
 _RESPONSES_OPEN = ("previous_response_id", "conversation", "prompt")
 _raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
-
-# Whatever `_extent` and the tools look at; a request without any of it is told by its messages.
-_TELLING = frozenset(("tools", "prediction", "cache_control", "modalities", "audio", "service_tier", "speed"))
-_CHAT_TELLING = _TELLING | _CHAT_UNBOUNDED | {"n", "response_format", "functions"}
-_MESSAGES_TELLING = _TELLING | _MESSAGES_UNBOUNDED | {"system", "output_format", "output_config", "thinking"}
+# Fields that change nothing of what is consumed, beside the messages and the maxima: with these alone, messages of text
+# tell all.
+_HARMLESS = frozenset(
+    """
+    model messages max_tokens max_completion_tokens max_output_tokens stream stream_options temperature top_p top_k stop
+    stop_sequences seed user metadata frequency_penalty presence_penalty logit_bias logprobs top_logprobs store
+    reasoning_effort verbosity parallel_tool_calls prompt_cache_key safety_identifier
+    """.split()  # noqa: SIM905 (one word a name reads better than twenty quoted strings)
+)
 
 
 def chat(request: Request) -> Extent:
     fields = request.fields
-    if (plain := _plain(request, _CHAT_TELLING)) is not None:
+    if (plain := _plain(request)) is not None:
         return plain
     found = Found()
     found.conversation(fields.get("messages", b"null"))
     return _extent(
         request,
         found,
-        tools=tools_of(fields.get("tools"), "openai"),
-        unbounded=_named(fields, _CHAT_UNBOUNDED),
-        outputs=answers(fields, "n"),
+        tools=together(tools_of(fields.get("tools"), "openai"), tools_of(fields.get("functions"), "functions")),
+        outputs=answers(fields, "n", "best_of"),
         has_format=_has(fields, "response_format", "functions"),
     )
 
 
 def messages(request: Request) -> Extent:
     fields = request.fields
-    if (plain := _plain(request, _MESSAGES_TELLING)) is not None:
+    if (plain := _plain(request)) is not None:
         return plain
     found = Found()
     found.conversation(fields.get("messages", b"null"))
@@ -60,7 +57,6 @@ def messages(request: Request) -> Extent:
         request,
         found,
         tools=tools_of(fields.get("tools"), "anthropic"),
-        unbounded=_named(fields, _MESSAGES_UNBOUNDED),
         outputs=1,
         has_format=_has(fields, "output_format", "output_config", "thinking"),
     )
@@ -75,16 +71,15 @@ def responses(request: Request) -> Extent:
         request,
         found,
         tools=tools_of(fields.get("tools"), "openai"),
-        unbounded=_named(fields, _RESPONSES_UNBOUNDED),
         outputs=1,
         has_format=_has(fields, "text"),
     )
 
 
-def _plain(request: Request, telling: frozenset[str]) -> Extent | None:
+def _plain(request: Request) -> Extent | None:
     """The same as the long way tells, for messages of text and nothing else: what nearly all calls are."""
     fields = request.fields
-    if not telling.isdisjoint(fields):
+    if not fields.keys() <= _HARMLESS:
         return None
     number = messages_of_text(fields.get("messages", b""))
     if number is None:
@@ -100,7 +95,7 @@ def completions(request: Request) -> Extent:
     number = 1 if prompt in _NULL or prompt.startswith(b'"') else _number_of_prompts(prompt)
     each = answers(fields, "n", "best_of")
     outputs = None if number is None or each is None else number * each
-    return _extent(request, found, tools=Tools(), unbounded="", outputs=outputs, has_format=False)
+    return _extent(request, found, tools=Tools(), outputs=outputs, has_format=False)
 
 
 def _number_of_prompts(raw: bytes) -> int | None:
@@ -115,13 +110,12 @@ def _number_of_prompts(raw: bytes) -> int | None:
     return 1 if all(bytes(prompt).isdigit() for prompt in prompts) else None
 
 
-def _extent(
-    request: Request, found: Found, *, tools: Tools, unbounded: str, outputs: int | None, has_format: bool
-) -> Extent:
+def _extent(request: Request, found: Found, *, tools: Tools, outputs: int | None, has_format: bool) -> Extent:
     fields, body = request.fields, request.original
     wrapped = (found.items + tools.number) * MESSAGE_TOKENS
     if tools.number or has_format:
         wrapped += PREAMBLE_TOKENS
+    unbounded = tools.foreign or does_more(fields)
     if outputs is None:
         unbounded = unbounded or "a number of answers that cannot be read"
     return Extent(
@@ -129,7 +123,7 @@ def _extent(
         images=found.images,
         audio_bytes=found.audio_bytes,
         is_open=found.is_open,
-        unbounded=tools.foreign or unbounded,
+        unbounded=unbounded,
         outputs=outputs or 1,
         own_maximum=own_maximum(fields),
         extra_output_tokens=len(fields.get("prediction", b"")),
@@ -141,10 +135,3 @@ def _extent(
 
 def _has(fields: _Fields, *names: str) -> bool:
     return any(fields.get(name, b"null") not in _EMPTY for name in names)
-
-
-def _named(fields: _Fields, names: frozenset[str]) -> str:
-    if names.isdisjoint(fields):
-        return ""
-    name = next((name for name in sorted(names) if fields.get(name, b"null") not in _EMPTY), "")
-    return f"'{name}', by which the provider may do more than is asked here" if name else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from token_tracker.domain.bounds import MESSAGE_TOKENS, SPEECH_TOKENS_PER_CHARACTER, Extent
-from token_tracker.proxy.bounds.outputs import answers, tiers
+from token_tracker.proxy.bounds.outputs import answers, does_more, tiers
 from token_tracker.proxy.dialects.base import Request
 from token_tracker.proxy.dialects.facts import UNREADABLE, items
 
@@ -63,18 +63,28 @@ def images(request: Request) -> Extent:
         quality=fields.get("quality", b"null"),
         size=fields.get("size", b"null"),
         partial=answers(fields, "partial_images"),
+        unbounded=does_more(fields),
     )
 
 
 def pictures_made(
-    number: int | None, *, text_tokens: int, quality: bytes, size: bytes, partial: int | None, inputs: int = 0
+    number: int | None,
+    *,
+    text_tokens: int,
+    quality: bytes,
+    size: bytes,
+    partial: int | None,
+    inputs: int = 0,
+    unbounded: str = "",
 ) -> Extent:
     """`quality` and `size` as JSON; `inputs`: pictures that are sent along."""
+    if number is None or partial is None:
+        unbounded = unbounded or "a number of pictures that cannot be read"
     each = _PICTURE_TOKENS.get(quality, _BEST_PICTURE_TOKENS) * (1 if size in _SIZES else 4)
     return Extent(
         text_tokens=text_tokens,
         images=inputs,
-        unbounded="" if number is not None and partial is not None else "a number of pictures that cannot be read",
+        unbounded=unbounded,
         outputs=0,
         made_tokens=(number or 1) * (each + _PARTIAL_TOKENS * (partial or 0)),
         made_class="output_image_tokens",

@@ -14,6 +14,39 @@ _STANDARD = (ServiceTier.STANDARD,)
 _ORDINARY = ("", "default", "standard", "standard_only")
 _FAST = b'"fast"'
 
+# Fields by which a provider does more than answer once: other models, searches, code of its own, a summary on the way.
+_MORE = """
+    web_search_options plugins models search_parameters compound_custom container mcp_servers context_management
+    fallbacks background connectors enable_search web_search
+    """
+# And other providers' own words, which LiteLLM hands on beside those that it made of ours, or in their place: maxima,
+# numbers of answers, what is kept in a cache, kinds of answers, faster service.
+_FOREIGN = """
+    max_new_tokens max_gen_len max_length max_token_count max_tokens_to_sample num_predict n_predict candidate_count
+    num_generations num_return_sequences num_results sample_count number_of_images num_images cached_content
+    response_modalities speech_config generation_config inference_config text_generation_config
+    additional_model_request_fields performance_config extra_body
+    """
+
+
+def _bare(name: str) -> str:
+    """Google takes `maxOutputTokens` and `max_output_tokens`."""
+    return name.replace("_", "").lower()
+
+
+_DOES_MORE = frozenset(map(_bare, (_MORE + _FOREIGN).split()))
+_ANSWERED = {_bare(name): name for name in MAXIMA}
+_OFF = (b"null", b"", b"[]", b"false")  # not {}: a search with the usual settings
+
+
+def does_more(fields: Mapping[str, bytes]) -> str:
+    """Why a field lets the provider do more than its maximum and number of answers say; '' if none does."""
+    for name, raw in fields.items():
+        bare = _bare(name)
+        if raw not in _OFF and (bare in _DOES_MORE or _ANSWERED.get(bare, name) != name):
+            return f"'{name[:64]}', by which the provider may do more than is asked here"
+    return ""
+
 
 def own_maximum(fields: Mapping[str, bytes]) -> int | None:
     """The largest that any of its names holds: which one an upstream obeys is its own affair. None if one of them holds

@@ -99,6 +99,9 @@ class Found:
     def _part(self, part: _Part, depth: int) -> None:
         kind = part.type
         self.writes_cache |= part.cache_control != _NOTHING
+        if kind is not None and type(kind) is not str:
+            self.is_open = True
+            return
         if kind in _TEXTS:
             return
         if kind is None or kind in _NESTING:  # without a type: a message

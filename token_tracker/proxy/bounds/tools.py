@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
 from token_tracker.proxy.dialects.facts import UNREADABLE
 
-
-class _Tool(msgspec.Struct, gc=False):
-    type: Any = None
-    cache_control: Any = None
+_Tool = Mapping[str, msgspec.Raw]
+_NULL = msgspec.Raw(b"null")
 
 
 class Tools(NamedTuple):
@@ -22,27 +21,50 @@ class Tools(NamedTuple):
     writes_cache: bool = False
 
 
-_tools = msgspec.json.Decoder(list[_Tool]).decode
+_tools = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
+_kind = msgspec.json.Decoder().decode
 
 # The client runs these and sends what came of it.
 OPENAI = ("function", "custom", "local_shell", "apply_patch", "computer_use_preview", "computer")
 ANTHROPIC = (None, "custom")
 _ANTHROPIC_OWN = ("bash_", "text_editor_", "computer_", "memory_")
+# By one of these a tool says what it is called; one of any other name is told by its type alone.
+_NAMED = frozenset(("name", "function", "custom"))
+_OF_NAMELESS = frozenset(("type", "cache_control", "display_width", "display_height", "environment"))
 
 
 def tools_of(raw: bytes | None, family: str) -> Tools:
+    """`family`: 'openai', 'anthropic', or 'functions' for OpenAI's list of an older day."""
     if raw is None or raw in (b"null", b"[]"):
         return Tools()
     try:
         tools = _tools(raw)
+        kinds = [_kind(tool.get("type", _NULL)) for tool in tools]
     except UNREADABLE:
         return Tools(0, "tools that cannot be read")
-    foreign = next((str(tool.type)[:64] for tool in tools if not _is_clients(tool.type, family)), None)
-    said = "" if foreign is None else f"the tool '{foreign}', which the provider runs"
-    return Tools(len(tools), said, any(tool.cache_control is not None for tool in tools))
+    foreign = next((tool for tool in zip(tools, kinds, strict=True) if not _is_clients(*tool, family)), None)
+    said = "" if foreign is None else f"the tool '{_shown(*foreign)}', which the provider runs"
+    return Tools(len(tools), said, any(tool.get("cache_control", _NULL) != _NULL for tool in tools))
 
 
-def _is_clients(kind: Any, family: str) -> bool:
+def together(tools: Tools, functions: Tools) -> Tools:
+    return Tools(
+        tools.number + functions.number,
+        tools.foreign or functions.foreign,
+        tools.writes_cache or functions.writes_cache,
+    )
+
+
+def _is_clients(tool: _Tool, kind: Any, family: str) -> bool:
+    """LiteLLM finds `{"type": "function", "googleSearch": {}}` to be Google's search."""
+    if _NAMED.isdisjoint(tool) and not tool.keys() <= _OF_NAMELESS:
+        return False
+    if family == "functions":
+        return kind is None
     if family == "anthropic":
         return kind in ANTHROPIC or (type(kind) is str and kind.startswith(_ANTHROPIC_OWN))
     return kind in OPENAI
+
+
+def _shown(tool: _Tool, kind: Any) -> str:
+    return str(kind if kind is not None else next(iter(tool), ""))[:64]

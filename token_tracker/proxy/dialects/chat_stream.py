@@ -114,8 +114,9 @@ class ChatObserver(SseObserver):
             return Fate.PASS
         reading.extras = extras_of(chunk.usage, self._tier)
         reading.usage = usage  # counts are cumulative where they come more than once: the last one stands
-        reading.is_final = not choices or has_finished
-        is_extra = not choices and not self._keeps_usage and chunk.error is None and chunk.usage is not None
+        says_nothing = chunk.choices in (None, [])  # not one whose choices cannot be read
+        reading.is_final = says_nothing or has_finished
+        is_extra = says_nothing and not self._keeps_usage and chunk.error is None and chunk.usage is not None
         return Fate.DROP if is_extra else Fate.PASS
 
     def _read_choices(self, choices: list[Any]) -> tuple[bool, Usage | None]:

@@ -16,6 +16,7 @@ from token_tracker.proxy.dialects.base import Reading
 
 LENIENT_BYTES = 1 << 20  # what is not quite JSON (NaN in logprobs, say) is read the slow way up to this size
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
+UNREAD = msgspec.UNSET  # neither an object nor a list, a text, a number or None
 
 _split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _any = msgspec.json.Decoder().decode
@@ -23,7 +24,8 @@ _items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def facts(raw: bytes, *names: str) -> dict[str, Any]:
-    """Those of `names` that the JSON object `raw` has, decoded; everything else is skipped. {} if it is no object."""
+    """Those of `names` that the JSON object `raw` has, decoded; everything else is skipped. {} if it is no object.
+    `UNREAD` for a value that is there and cannot be read."""
     try:
         known = msgspec.structs.asdict(_reader(names)(raw))
     except UNREADABLE:
@@ -55,12 +57,13 @@ def _value(raw: bytes) -> Any:
 
 
 def _lenient(raw: bytes) -> Any:
+    """The value of what is not quite JSON (NaN, an infinite number, bytes that are no UTF-8); else `UNREAD`."""
     if len(raw) > LENIENT_BYTES:
-        return None
+        return UNREAD
     try:
-        return json.loads(raw)
+        return json.loads(raw.decode("utf-8-sig", "replace"), strict=False)
     except UNREADABLE:
-        return None
+        return UNREAD
 
 
 def items(raw: bytes, name: str) -> int:

@@ -65,6 +65,8 @@ def _head(exchange: Exchange, response: aiohttp.ClientResponse) -> tuple[int, He
     request_id, raw, shaper = exchange.attempt.id.encode(), response.raw_headers, exchange.shaper
     status = response.status if shaper is None else shaper.answer_status(response.status, raw)
     headers = passing.down(raw if shaper is None else shaper.answer_headers(raw), request_id)
+    if status in _WITHOUT_BODY:  # what it says of its length is that of another answer
+        headers = passing.without(headers, b"content-length")
     if exchange.attempt.permit is not None:
         headers = exchange.attempt.permit.marked(headers, exchange.attempt.target)
     if exchange.attempt.other_model:
@@ -162,7 +164,7 @@ async def _whole(exchange: Exchange, response: aiohttp.ClientResponse, headers: 
     body = _shaped_error(exchange, response, body) if attempt.status >= 400 else _read(exchange, body, decoder)
     if attempt.keeper is not None and attempt.status < 300:
         body = await _heard(exchange, body)
-    if body or attempt.status not in _WITHOUT_BODY:
+    if client.has_body and attempt.status not in _WITHOUT_BODY:
         headers = passing.without(headers, b"content-length")
         headers.append((b"content-length", b"%d" % len(body)))
 

@@ -13,6 +13,8 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 from aiohttp.helpers import TimerNoop
 from aiohttp.http import StreamWriter
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -26,6 +28,7 @@ HEAD_LINE_BYTES = 64 * 1024
 HEAD_LINES = 1000
 SHORT_BYTES = 32 * 1024  # below what a connection takes without waiting
 ORIGINS_MAX = 1000
+TRIED_MAX = 8  # connections that their upstream is found to have closed
 _BUFFER_BYTES = 64 * 1024
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 _NOT_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
@@ -91,9 +94,7 @@ class Pool:
         self, method: str, url: URL, headers: list[tuple[str, str]], body: bytes, sender: Sender
     ) -> aiohttp.ClientResponse:
         timer = TimerNoop()
-        connection = await self._connector.connect(self._origin(url), traces=[], timeout=_NO_TIMEOUT)
-        protocol = connection.protocol
-        assert protocol is not None
+        connection, protocol = await self._connected(url)
         try:
             protocol.set_response_params(
                 timer=timer,
@@ -107,7 +108,6 @@ class Pool:
             )
             sent = CIMultiDict([("Host", url.host_port_subcomponent or ""), *headers])
             sent["Content-Length"] = str(len(body))
-            await asyncio.sleep(0)  # calls that came together leave together: one wakes the upstream for all
             sender.sending()
             writer = StreamWriter(protocol, self._loop)
             await writer.write_headers(f"{method} {url.raw_path_qs} HTTP/1.1", sent)
@@ -132,6 +132,21 @@ class Pool:
         except BaseException:
             connection.close()
             raise
+
+    async def _connected(self, url: URL) -> tuple[Connection, ResponseHandler]:
+        """A connection on which a request may begin to leave at once."""
+        for _ in range(TRIED_MAX):
+            connection = await self._connector.connect(self._origin(url), traces=[], timeout=_NO_TIMEOUT)
+            try:
+                await asyncio.sleep(0)  # calls that came together leave together: one wakes the upstream for all
+            except BaseException:
+                connection.close()
+                raise
+            protocol = connection.protocol
+            if protocol is not None and protocol.is_connected():
+                return connection, protocol
+            connection.close()  # its upstream has closed it: nothing has left
+        raise aiohttp.ServerDisconnectedError
 
     def _origin(self, url: URL) -> aiohttp.ClientRequest:
         """By which the pool knows connections to a host."""
