@@ -24,7 +24,8 @@ NANO = 1_000_000_000
 _MODELS_SHOWN = len(COLOURS)
 _NAME_SHOWN = 32  # characters of a model's name on an axis; the rest shows on hover
 _ROOM_FOR_TEXT = 1.35  # the axis is so many times the longest bar
-_PLAIN_AMOUNTS = {"exponentformat": "none", "separatethousands": True}  # 0.0002 and 12,000, not 200μ and 12k
+# 0.0002 and 12,000, not 200μ and 12k.
+_PLAIN_AMOUNTS = {"exponentformat": "none", "separatethousands": True, "automargin": True}
 _TICKS_SHOWN = 6  # as many as fit beside each other on a narrow page
 
 
