@@ -152,7 +152,7 @@ def test_what_an_admin_gave_up_counts_no_more_once_the_gateway_is_silent(redis_u
     async def scenario() -> None:
         async with Stand("redis") as stand:
             await two_gateways(stand)
-            given_up: dict[str, list[Left]] = {stand.gates[0].incarnation: []}
+            given_up = {stand.gates[0].incarnation: None}
             await say(stand, Books(ready=READY, left=given_up), SILENCE_S)
             assert await stand.state() == CounterState(0, 300, 0), "it speaks here: an admin may be wrong"
             await die(stand)

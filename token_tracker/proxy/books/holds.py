@@ -81,19 +81,19 @@ class HoldsReader:
         self._attempts = Attempts(outage, "reading of holds")
         self._nodes: list[tuple[NodeHolds, bool]] = []
 
-    def __call__(self, everything: bool) -> dict[str, list[Left]]:
-        """By incarnation: of every node, or only of those that fell silent; nothing for one that was given up."""
+    def __call__(self, everything: bool) -> dict[str, list[Left] | None]:
+        """By incarnation: of every node, or only of those that fell silent; None for one that was given up."""
         at = self._clock()
         with self._attempts, reading(self._engine) as session:
             self._nodes = open_holds.load(session, at=at)
         found: dict[str, list[Left]] = {}
         for content, is_silent in self._nodes:
-            found.update((incarnation, []) for incarnation in content.released)
             for held in content.held if everything or is_silent else ():
                 if held.incarnation and held.leaves_at_s > at.timestamp():
                     left = Left(held.counter, held.bucket, held.leaves_at_s, held.amount)
                     found.setdefault(held.incarnation, []).append(left)
-        return found
+        released = (incarnation for content, _ in self._nodes for incarnation in content.released)
+        return {**found, **dict.fromkeys(released)}
 
 
 def _holds(known: Open | End) -> bool:

@@ -21,7 +21,7 @@ LOOK_S = 0.02
 HEARTBEAT_S = 1.0  # so often it looks whether the server still knows all
 AT_ONCE = 500  # counters in one step of the server: some ms
 LONGEST_WAIT_S = 2.0
-LeftBy = Mapping[str, Sequence[Left]]  # by incarnation
+LeftBy = Mapping[str, Sequence[Left] | None]  # by incarnation
 
 
 class StoreTeller:

@@ -176,7 +176,10 @@ def books_shape(books: Books, generation: str, is_complete: bool, silence_s: flo
             "bases": [_base(*name, base) for name, base in books.bases.items()],
             "positions": [[incarnation, position_text(at)] for incarnation, at in books.positions.items()],
             "ready": sorted(books.ready),
-            "left": [[incarnation, [list(each) for each in held]] for incarnation, held in books.left.items()],
+            "left": [
+                [incarnation, None if held is None else [list(each) for each in held]]
+                for incarnation, held in books.left.items()
+            ],
             "silence_s": silence_s,
             "is_complete": is_complete,
         }

@@ -150,13 +150,13 @@ class Books:
     each incarnation's journal is booked, `END` where nothing more will come. `ready`: the rules whose bases are there;
     a new one is ready only once all that dead gateways left is booked, since nobody else can tell it of their calls.
     `left`: of gateways that may be gone, for a store that many share: it counts as unproven what one holds that it has
-    not heard of for `SILENCE_S`, or never; of one that an admin gave up (nothing is left), nothing counts then.
+    not heard of for `SILENCE_S`, or never; of one that an admin gave up (None), nothing counts then.
     """
 
     bases: Mapping[CounterBucket, Base] = field(default_factory=dict)
     positions: Mapping[str, Position] = field(default_factory=dict)
     ready: frozenset[str] = frozenset()
-    left: Mapping[str, Sequence[Left]] = field(default_factory=dict)
+    left: Mapping[str, Sequence[Left] | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

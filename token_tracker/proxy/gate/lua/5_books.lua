@@ -73,7 +73,7 @@ function commands.books(books)
     booked(each[1], each[2])
   end
   for _, each in ipairs(books.left) do
-    if #each[2] == 0 then
+    if not each[2] then
       release(each[1], books.silence_s)
     else
       leave(each, books.silence_s)
