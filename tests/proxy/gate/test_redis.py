@@ -17,7 +17,7 @@ import pytest
 
 from tests.ports import free_ports
 from tests.proxy.gate import stand as stands
-from tests.proxy.gate.stand import NOON_US, Stand, budget, rate, run
+from tests.proxy.gate.stand import FACTS, NOON_US, Stand, budget, rate, run
 from token_tracker.domain.holds import Ask
 from token_tracker.domain.windows import NEVER_S, bucket_of
 from token_tracker.proxy.gate.gate import Gate
@@ -230,6 +230,18 @@ def test_a_gateway_starts_without_redis_and_counts_once_it_is_there(server: Serv
             await until(stand.gate, Reason.STORE_RECOVERING)
             await stand.rules(budget(1000))
             assert (await stand.ask(1000)).is_admitted
+
+    run(scenario())
+
+
+def test_a_gateway_that_starts_beside_others_admits_its_first_call(redis_url: str) -> None:
+    async def scenario() -> None:
+        async with Stand("redis") as stand:
+            await stand.rules(budget(1000))
+            fresh = await stand.add_gate()
+            fresh.set_rules(stand.gates[0].rules)
+            ask = Ask("a-first-call", NOON_US, FACTS, usd_fixed_nano=10)
+            assert (await fresh.admit(ask, fresh.demands(FACTS))).is_admitted
 
     run(scenario())
 

@@ -97,12 +97,17 @@ class RedisFeed:
         return len(self._queue) > QUEUED_MOST
 
     async def start(self) -> None:
-        """Connect, and go on in the background even if that fails. Raises WrongEvictionPolicy."""
+        """Connect, ask what the server knows, and go on in the background even if that fails: one that begins beside
+        others must not refuse calls because it has not looked yet. Raises WrongEvictionPolicy."""
         try:
             await self._connect()
         except StoreUnavailable as error:
             self.note(error)
         self._work = asyncio.create_task(self._work_on(), name="gate store")
+        if self.link is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CONNECT_S):
+                    await self.settled()
 
     async def close(self) -> None:
         """Tell what is still to be told, if the server is there, and leave."""
