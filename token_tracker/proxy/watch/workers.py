@@ -34,11 +34,13 @@ async def told_together(directory: Path, own: Tell, workers: int = 1) -> AsyncIt
         return
 
     async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(PATIENCE_S):
-                writer.write(await own())
-                await writer.drain()
-        writer.close()
+        try:
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(PATIENCE_S):
+                    writer.write(await own())
+                    await writer.drain()
+        finally:
+            writer.close()
 
     async def together() -> bytes:
         return await merged(await _asked(directory, number, own))
