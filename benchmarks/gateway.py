@@ -22,7 +22,7 @@ model_list:
   - {{model_name: bench, litellm_params: {{api_base: '{url}/v1', {params}}}}}
   - {{model_name: stream, litellm_params: {{api_base: '{url}/sse/v1', {params}}}}}
   - {{model_name: streams, litellm_params: {{api_base: '{streams}/v1', {params}}}}}
-  - {{model_name: translated, litellm_params: {{api_base: '{url}/v1', lane: litellm, {params}}}}}
+  - {{model_name: translated, lane: litellm, litellm_params: {{api_base: '{url}/v1', {params}}}}}
 """
 RULES = """
 budget: {total: 100000, daily: 90000}
