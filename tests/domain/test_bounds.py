@@ -55,6 +55,28 @@ def test_a_provider_that_may_write_its_cache_unasked_is_held_at_that_rate() -> N
     assert usd(worst_case(Extent(text_tokens=1000), [candidate("openrouter")]), 0) == 6_000_000
 
 
+def test_inputs_that_are_referred_to_fill_a_context_window_each() -> None:
+    many = Extent(text_tokens=10, is_open=True, outputs=0, windows=100)
+    assert (
+        usd(worst_case(many, [candidate(rates={"input_cost_per_token": "0.000001"}, context_tokens=8192)]), 0)
+        == 819_200_000
+    )
+
+
+def test_a_film_that_is_referred_to_has_no_bound_where_the_model_bills_it_by_the_second() -> None:
+    rates = {"input_cost_per_token": "0.0000008", "input_cost_per_video_per_second": "0.002"}
+    model = candidate("vertex_ai", rates, context_tokens=2048)
+    assert worst_case(Extent(text_tokens=10, is_open=True, outputs=0), [model]).usd_fixed_nano is None
+    assert worst_case(Extent(text_tokens=10, outputs=0), [model]).usd_fixed_nano == 8_000
+
+
+def test_a_fast_mode_is_held_at_its_rates_and_not_priced_where_there_are_none() -> None:
+    fast = Extent(text_tokens=1000, tiers=(ServiceTier.STANDARD, ServiceTier.FAST))
+    assert not worst_case(fast, [candidate()]).is_priced
+    rates = RATES | {"input_cost_per_token_fast": "0.000018", "output_cost_per_token_fast": "0.00009"}
+    assert usd(worst_case(fast, [candidate(rates=rates)]), 100) == 18_000_000 + 9_000_000
+
+
 def test_a_price_whose_cache_is_dearer_to_read_than_fresh_input_is_held_at_that_rate() -> None:
     dear = {**RATES, "cache_read_input_token_cost": "0.000005"}
     assert usd(worst_case(Extent(text_tokens=1000), [candidate(rates=dear)]), 0) == 5_000_000
@@ -88,6 +110,10 @@ def test_an_inline_image_is_held_at_its_providers_maximum() -> None:
     assert bound.tokens_fixed == 100 + 2 * 5000
 
 
+def test_the_demo_counts_no_image() -> None:
+    assert worst_case(Extent(text_tokens=100, images=2), [candidate("demo")]).tokens_fixed == 100
+
+
 def test_an_image_of_unknown_size_and_a_reference_are_held_at_the_context_window() -> None:
     known = candidate("groq", context_tokens=128_000)
     for extent in (Extent(text_tokens=100, images=1), Extent(text_tokens=100, is_open=True)):
@@ -97,7 +123,7 @@ def test_an_image_of_unknown_size_and_a_reference_are_held_at_the_context_window
 def test_a_reference_without_a_known_context_window_has_no_bound() -> None:
     bound = worst_case(Extent(is_open=True), [candidate()])
     assert (bound.usd_fixed_nano, bound.tokens_fixed, bound.is_priced) == (None, None, True)
-    assert "context window" in bound.why
+    assert bound.why.startswith("data of unknown size") and "'max_input_tokens'" in bound.why
 
 
 def test_one_candidate_without_a_bound_leaves_the_call_without_one() -> None:
@@ -160,6 +186,12 @@ def test_no_split_of_a_prompt_into_classes_costs_more_than_was_held(
     extent = Extent(text_tokens=usage.prompt_tokens, writes_cache=True, tiers=(ServiceTier.STANDARD, tier))
     cost = cost_nano_usd(usage, price, Extras(tier=tier))
     assert cost is not None and Decimal(cost) <= usd(worst_case(extent, [candidate()]), usage.completion_tokens)
+
+
+@pytest.mark.parametrize("model", ["perplexity/sonar", "openai/gpt-4o:online", "gemini-3-flash-preview-search"])
+def test_models_that_search_by_themselves_do_so_behind_other_gateways_too(model: str) -> None:
+    behind = Candidate("openrouter", model, priced(), Facts(128_000, 4096))
+    assert worst_case(Extent(text_tokens=10), [behind]).usd_fixed_nano is None
 
 
 SEARCHING = Candidate("openai", "gpt-4o-search-preview", priced(), Facts(output_tokens=100))

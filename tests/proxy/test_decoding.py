@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Callable
 
+import brotli
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +18,7 @@ TEXT = b'{"usage": {"prompt_tokens": 3}} ' * 50
 ENCODED = {
     "gzip": gzip.compress(TEXT),
     "deflate": zlib.compress(TEXT),
+    "br": brotli.compress(TEXT),
     "": TEXT,
 }
 
@@ -37,18 +40,20 @@ def test_several_gzip_members_are_one_text() -> None:
     assert decoder_for("gzip").feed(gzip.compress(b"one ") + gzip.compress(b"two"), LIMIT) == b"one two"
 
 
-def test_a_bomb_yields_no_more_than_the_limit() -> None:
-    decoder = decoder_for("gzip")
-    assert len(decoder.feed(gzip.compress(bytes(10_000_000)), 1000)) <= 1000
+@pytest.mark.parametrize(("encoding", "press"), [("gzip", gzip.compress), ("br", brotli.compress)])
+def test_a_bomb_yields_little_more_than_the_limit(encoding: str, press: Callable[[bytes], bytes]) -> None:
+    decoder = decoder_for(encoding)
+    assert len(decoder.feed(press(bytes(10_000_000)), 1000)) <= 1000 + (64 << 10)
     assert decoder.feed(b"more", 1000) == b""
 
 
-@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, br"])
+@pytest.mark.parametrize("encoding", ["zstd", "gzip, br"])
 def test_what_cannot_be_read_teaches_nothing(encoding: str) -> None:
     assert decoder_for(encoding).feed(b"anything", LIMIT) == b""
 
 
-def test_garbage_named_gzip_is_no_exception() -> None:
-    decoder = decoder_for("gzip")
-    assert decoder.feed(b"not gzip at all", LIMIT) == b""
+@pytest.mark.parametrize("encoding", ["gzip", "br"])
+def test_garbage_named_so_is_no_exception(encoding: str) -> None:
+    decoder = decoder_for(encoding)
+    assert decoder.feed(b"\xff is nothing of that kind", LIMIT) == b""
     assert decoder.feed(b"more", LIMIT) == b""

@@ -14,22 +14,22 @@ from tests.proxy.house import KEY, House, wait_until
 from tests.proxy.upstream import DONE, USAGE_EVENT, Out, Seen, Upstream, delta
 
 # No decoder is installed and none was asked for; what is in it does not matter to anyone on the way.
-BROTLI = bytes(range(256)) * 40
+ZSTD = bytes(range(256)) * 40
 STREAMS = 60
 
 
 @pytest.mark.parametrize("status", ["200 OK", "429 Too Many Requests"])
-def test_a_brotli_answer_that_nobody_asked_for_passes_as_it_is_and_is_an_estimate(
+def test_a_zstd_answer_that_nobody_asked_for_passes_as_it_is_and_is_an_estimate(
     house: House, upstream: Upstream, status: str
 ) -> None:
     async def answer(seen: Seen, out: Out) -> None:
-        await out.whole(BROTLI, "content-encoding: br", "retry-after: 9", status=status)
+        await out.whole(ZSTD, "content-encoding: zstd", "retry-after: 9", status=status)
 
     upstream.answer = answer
-    reply = house.chat(headers={"accept_encoding": "br, gzip;q=0.5"})
+    reply = house.chat(headers={"accept_encoding": "zstd, gzip;q=0.5"})
     assert upstream.seen[0].header(b"accept-encoding") == b"gzip;q=0.5", "only what can be metered is asked for"
-    assert (reply.body, reply.headers["content-encoding"]) == (BROTLI, "br")
-    assert (reply.headers["content-length"], reply.headers["retry-after"]) == (str(len(BROTLI)), "9")
+    assert (reply.body, reply.headers["content-encoding"]) == (ZSTD, "zstd")
+    assert (reply.headers["content-length"], reply.headers["retry-after"]) == (str(len(ZSTD)), "9")
     row = house.row()
     if status.startswith("200"):
         assert (row.end_reason, row.usage_source) == ("complete", "estimated")
@@ -42,9 +42,9 @@ def test_a_brotli_stream_passes_as_it_is_and_its_last_bytes_wait_for_the_row(hou
     open_it, wait = upstream.gate()
 
     async def answer(seen: Seen, out: Out) -> None:
-        await out.begin_stream("content-encoding: br")
-        await out.chunk(BROTLI[:5000])
-        await out.chunk(BROTLI[5000:])
+        await out.begin_stream("content-encoding: zstd")
+        await out.chunk(ZSTD[:5000])
+        await out.chunk(ZSTD[5000:])
         await wait()
         await out.end()
 
@@ -62,16 +62,16 @@ def test_a_brotli_stream_passes_as_it_is_and_its_last_bytes_wait_for_the_row(hou
             assert more
             seen += more
         assert len(house.rows()) == 1, "the row stands before the last bytes are there"
-    assert b"content-encoding: br" in seen
-    assert _dechunked(seen.partition(b"\r\n\r\n")[2]) == BROTLI
+    assert b"content-encoding: zstd" in seen
+    assert _dechunked(seen.partition(b"\r\n\r\n")[2]) == ZSTD
     row = house.row()
     assert (row.end_reason, row.usage_source) == ("complete", "estimated")
 
 
 def test_a_brotli_stream_that_breaks_off_is_no_complete_call(house: House, upstream: Upstream) -> None:
     async def answer(seen: Seen, out: Out) -> None:
-        await out.begin_stream("content-encoding: br")
-        await out.chunk(BROTLI)
+        await out.begin_stream("content-encoding: zstd")
+        await out.chunk(ZSTD)
         raise ConnectionError
 
     upstream.answer = answer

@@ -23,13 +23,14 @@ PICO_PER_NANO = 1000
 LARGEST_TEXT = 2**62  # tokens: where a price has no tier by length
 
 # Tokens of one image however large: OpenAI's most patches times its dearest multiplier, Anthropic's, xAI's and
-# Mistral's published maxima. Others: the model's context window.
-_IMAGE_TOKENS = {"openai": 24_600, "azure": 24_600, "anthropic": 5_000, "xai": 2_000, "mistral": 5_000}
+# Mistral's published maxima; the demo counts words alone. Others: the model's context window.
+_IMAGE_TOKENS = {"openai": 24_600, "azure": 24_600, "anthropic": 5_000, "xai": 2_000, "mistral": 5_000, "demo": 0}
 _SMALL_OMNI = "4o-mini"  # it counts an image 33 times as high as its siblings do
 _SMALL_OMNI_IMAGE_TOKENS = 48_200
 # They search by themselves, as often as they like.
-_SEARCHING = ("search-preview", "search-api", "deep-research", "compound")
+_SEARCHING = ("search-preview", "preview-search", "search-api", "deep-research", "compound", "perplexity/", ":online")
 
+_FAST = frozenset((ServiceTier.FAST, ServiceTier.US_FAST))
 _TEXT = ("input_tokens", "cache_read_tokens")
 _WRITES = ("cache_write_5m_tokens", "cache_write_1h_tokens")
 _WRITTEN = ("output_tokens", "reasoning_tokens", "output_image_tokens")
@@ -41,9 +42,10 @@ class Extent(NamedTuple):
 
     `text_tokens`: of all that is sent as text, wrappings included. `images`, `audio_bytes`: sent inline. `is_open`:
     something is referenced, or sent in a form that says little of its size, so only the model's context window bounds
-    the input. `unbounded`: why nothing bounds the call, '' if something does. `outputs`: how many answers it asks for
+    the input. `unbounded`: what nothing bounds, as a noun; '' if all is bound. `outputs`: how many answers it asks for
     (0: none that is counted in tokens of its own choosing); `own_maximum`: of output tokens of each, None if it names
     none. The rest are units besides: `made_tokens` of images or sound that no maximum bounds, and what is no token.
+    `windows`: how many inputs it has, each of which may fill the model's context window.
     """
 
     text_tokens: int = 0
@@ -63,6 +65,7 @@ class Extent(NamedTuple):
     pictures: int = 0
     seconds: int = 0
     queries: int = 0
+    windows: int = 1
 
     @property
     def units(self) -> Iterable[tuple[str, int]]:
@@ -204,10 +207,14 @@ def _unbounded(extent: Extent, candidate: Candidate, inputs: int | None) -> str:
     if extent.unbounded:
         return extent.unbounded
     if candidate.provider == "perplexity" or any(word in candidate.model for word in _SEARCHING):
-        return f"'{candidate.model}' searches by itself"
+        return f"'{candidate.model}', which searches by itself"
+    price = candidate.price.price
+    if extent.is_open and not extent.outputs and price is not None and price.table.bills_other_units:
+        return f"data of unknown size, which '{candidate.model}' may bill by the second or the image"
     if inputs is None:
         return (
-            f"it refers to data whose size is not known here, and neither is the context window of '{candidate.model}'"
+            f"data of unknown size (a picture, a file, a link), while the context window of '{candidate.model}' is not "
+            "known: say it in its model_info, as 'max_input_tokens'"
         )
     return ""
 
@@ -216,7 +223,8 @@ def _input_tokens(extent: Extent, candidate: Candidate) -> int | None:
     """The most prompt tokens; None where not even a context window bounds them."""
     image = _image_tokens(candidate) if extent.images else 0
     if extent.is_open or image is None:
-        return candidate.facts.context_tokens
+        window = candidate.facts.context_tokens
+        return None if window is None else window * extent.windows
     heard_s = -(-extent.audio_bytes // AUDIO_BYTES_PER_S)
     return extent.text_tokens + extent.images * image + heard_s * AUDIO_TOKENS_PER_S
 
@@ -237,6 +245,8 @@ def _usd(extent: Extent, candidate: Candidate, inputs: int) -> tuple[int, int] |
     if price is None or not price.table:
         return None
     table = price.table
+    if not _FAST.isdisjoint(extent.tiers) and not table.names(ServiceTier.FAST):
+        return None  # twice the ordinary rates, or six times
     pico = 0
     for unit, count in extent.units:
         rate = table.dearest_unit(unit)

@@ -12,7 +12,8 @@ from enum import StrEnum
 
 
 class ServiceTier(StrEnum):
-    """How fast a call was served, as far as prices tell it apart. The value ends the names of LiteLLM's rate fields."""
+    """How fast, and where, a call was served, as far as prices tell it apart. The value ends the names of LiteLLM's
+    rate fields; those of `SURCHARGED` are ours, see `config.price_file`."""
 
     STANDARD = ""
     BATCH = "batches"
@@ -20,8 +21,12 @@ class ServiceTier(StrEnum):
     BALANCED = "balanced"
     PRIORITY = "priority"
     ULTRAFAST = "ultrafast"
+    FAST = "fast"
+    US = "us"
+    US_FAST = "us_fast"
 
 
+SURCHARGED = (ServiceTier.FAST, ServiceTier.US, ServiceTier.US_FAST)  # Anthropic's fast mode, its region, or both
 _TIERS = {
     "batch": ServiceTier.BATCH,
     "flex": ServiceTier.FLEX,
@@ -36,6 +41,13 @@ def service_tier(name: str) -> ServiceTier:
     """The tier that an answer's `service_tier` names. 'default', 'standard', 'scale' and unknown ones are billed as
     the standard tier: no price has rates for them."""
     return _TIERS.get(name.lower(), ServiceTier.STANDARD)
+
+
+def surcharged(*, is_fast: bool, is_us: bool) -> ServiceTier:
+    """How Anthropic's standard tier was served."""
+    if is_fast:
+        return ServiceTier.US_FAST if is_us else ServiceTier.FAST
+    return ServiceTier.US if is_us else ServiceTier.STANDARD
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,6 +176,10 @@ class RateTable:
                     found = max(found, rate)
         return found
 
+    def names(self, service: ServiceTier) -> bool:
+        """Whether it has any rate for a service tier."""
+        return service in self._services
+
     def dearest_unit(self, unit: str) -> Decimal | None:
         """USD for one of a unit of `Extras`; the highest of the fields that may name it, None if none does."""
         return max((self._units[name] for name in _UNITS[unit][0] if name in self._units), default=None)

@@ -71,6 +71,7 @@ class BudgetRule:
     on_store_error: str = "deny"
     top_ups: tuple[tuple[int, int, int], ...] = ()
     is_built: bool = False
+    name: str = ""  # for people
 
 
 @dataclass(frozen=True, slots=True)

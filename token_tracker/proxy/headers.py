@@ -21,7 +21,7 @@ _NOT_UP = _HOP_BY_HOP | _CREDENTIALS | _FORWARDING | _REWRITTEN
 _OURS = (b"x-tt-", b"x-litellm-", b"x-openwebui-", b"x-forwarded-")
 _NOT_DOWN = _HOP_BY_HOP | {b"alt-svc", b"strict-transport-security", b"set-cookie", b"set-cookie2"}
 
-_DECODABLE = frozenset(("gzip", "x-gzip", "deflate", "identity"))
+_DECODABLE = frozenset(("gzip", "x-gzip", "deflate", "br", "identity"))
 
 
 @dataclass(slots=True)
@@ -33,7 +33,8 @@ class Incoming:
 
     @property
     def content_type(self) -> str:
-        return next((value for name, value in self.forward if name == "content-type"), "")
+        """All of them where there are several, as nobody knows which of them the upstream takes."""
+        return ", ".join(value for name, value in self.forward if name == "content-type")
 
 
 def split(headers: Iterable[tuple[bytes, bytes]]) -> Incoming:
@@ -66,7 +67,7 @@ def _without_named(forward: list[tuple[str, str]], connection: bytes) -> list[tu
 
 @lru_cache(maxsize=256)
 def decodable(accept_encoding: bytes) -> str:
-    """The part of a client's Accept-Encoding whose answers the gateway can read: gzip, deflate, identity."""
+    """The part of a client's Accept-Encoding whose answers the gateway can read: gzip, deflate, brotli, identity."""
     kept = [part.strip() for part in text(accept_encoding).split(",")]
     return ", ".join(part for part in kept if part.partition(";")[0].strip().lower() in _DECODABLE) or "identity"
 

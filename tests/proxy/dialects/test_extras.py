@@ -45,6 +45,25 @@ def test_an_answer_that_says_nothing_has_no_extras(odd: Any) -> None:
     assert extras_of(odd, odd) is NO_EXTRAS
 
 
+@pytest.mark.parametrize(
+    ("usage", "tier"),
+    [
+        ({"service_tier": "standard", "speed": "fast", "inference_geo": "global"}, ServiceTier.FAST),
+        ({"service_tier": "standard", "speed": "standard", "inference_geo": "us"}, ServiceTier.US),
+        ({"speed": "fast", "inference_geo": "us"}, ServiceTier.US_FAST),
+        ({"service_tier": "batch", "inference_geo": "us"}, ServiceTier.BATCH),
+        ({"speed": None, "inference_geo": "not_available"}, ServiceTier.STANDARD),
+    ],
+)
+def test_anthropics_speed_and_region_are_read_from_its_usage(usage: dict[str, Any], tier: ServiceTier) -> None:
+    counted = {"input_tokens": 8, "output_tokens": 2, **usage}
+    assert MESSAGES.read_body(json.dumps({"id": "m", "usage": counted}).encode()).extras == Extras(tier=tier)
+    observer = MESSAGES.observer(MESSAGES.read(b'{"model":"m","stream":true,"messages":[]}'))
+    observer.feed(data({"type": "message_start", "message": {"id": "m", "usage": counted}}))
+    observer.feed(data({"type": "message_delta", "delta": {}, "usage": {"output_tokens": 2}}))
+    assert observer.reading.extras == Extras(tier=tier)
+
+
 def test_seconds_and_search_units_are_read_where_a_provider_counts_in_them() -> None:
     assert extras_of({"type": "duration", "seconds": 27}) == Extras(seconds=Decimal(27))
     assert extras_of({"type": "tokens", "seconds": 27}) is NO_EXTRAS

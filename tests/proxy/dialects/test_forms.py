@@ -28,8 +28,9 @@ def form(*parts: tuple[bytes, bytes], end: bytes = b"--b--\r\n") -> bytes:
 
 
 def is_harmless(content: bytes) -> bool:
-    """No boundary line in it, nor one that begins where it ends."""
-    return b"\r\n--b" not in b"\r\n" + content + b"\r\n"
+    """No boundary after a line break of any kind in it, nor one that begins where it ends."""
+    around = b"\r\n" + content + b"\r\n"
+    return b"\n--b" not in around and b"\r--b" not in around
 
 
 @given(st.lists(st.tuples(NAMES, CONTENTS.filter(is_harmless)), max_size=5), st.integers(0, 5))
@@ -75,6 +76,20 @@ def test_the_standard_librarys_reader_agrees() -> None:
         form((b'name=model; filename="model"', b"m")),
         form((b"name*=utf-8''model", b"m")),
         form((b"name=model; name=user", b"m")),
+        form((b"name=model", b"m"), (b"name=x; name*0=n", b"9")),
+        form((b"name=model", b"m"), (b'name="x\\"; name="n"', b"9")),
+        form((b"name=model", b"m"), (b'name="x"; filename="\\"; name="n"', b"9")),
+        form((b"name=model", b"m"), (b"name=x;\r\n name=n", b"9")),
+        form((b"name=model", b"m"), (b'name="x"\nX-Other: y', b"9")),
+        form((b"name=model", b"m"), (b"name=file; filename*0=f", b"9")),
+        form((b"name=model", b"m"), (b"name=x", b"y\n--b\nContent-Disposition: form-data; name=n\n\n9")),
+        form((b"name=model", b"m"), (b"name=x", b"y\r--b\rContent-Disposition: form-data; name=n\r\r9")),
+        form(
+            (b"name=model", b"m"),
+            (b"name=x", b"y"),
+            end=b"--b \r\nContent-Disposition: form-data; name=n\r\n\r\n9\r\n--b--",
+        ),
+        form((b"name=model", b"m")) + form((b"name=n", b"9")),
         form((b"name=model\r\nContent-Disposition: form-data; name=user", b"m")),
         form((b"name=model", b"")),
         form((b"name=model", b"m\nn")),
@@ -96,6 +111,30 @@ def test_a_form_without_a_boundary_is_refused(parameter: str) -> None:
     assert is_form(kind)
     with pytest.raises(Refusal, match="no boundary"):
         UPLOAD.read(form((b"name=model", b"m")), Envelope(kind))
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        "boundary=b; boundary=c",
+        "boundary=b; boundary*=utf-8''c",
+        "boundary=b; boundary*0=c",
+        'x="; boundary=b"; boundary=b; boundary=c',
+        "boundary=b, multipart/form-data; boundary=c",
+        "boundary=b; charset=utf-7",
+        "boundary=b; charset*=utf-8''utf-7",
+        'boundary="b\\""',
+    ],
+)
+def test_a_content_type_that_could_be_read_in_two_ways_is_refused(parameter: str) -> None:
+    with pytest.raises(Refusal):
+        UPLOAD.read(form((b"name=model", b"m")), Envelope(f"multipart/form-data; {parameter}"))
+
+
+@pytest.mark.parametrize("boundary", ["----WebKitFormBoundary7MA4YWxkTrZu0gW", "*****", "a'()+_,-./:=?b", "0" * 70])
+def test_the_boundaries_that_clients_make_are_understood(boundary: str) -> None:
+    body = form((b"name=model", b"m")).replace(b"--b", b"--" + boundary.encode())
+    assert UPLOAD.read(body, Envelope(f'multipart/form-data; charset=utf-8; boundary="{boundary}";')).model == "m"
 
 
 def test_a_boundary_in_quotes_and_a_type_in_capitals_are_understood() -> None:

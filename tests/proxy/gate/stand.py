@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
+import warnings
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -28,7 +29,12 @@ Result = TypeVar("Result")
 
 
 def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
-    return uvloop.run(coroutine)
+    """What is left open is told afterwards: a warning raised in uvloop's closing would keep it there for ever."""
+    with warnings.catch_warnings(record=True) as left_open:
+        warnings.simplefilter("always", ResourceWarning)
+        result = uvloop.run(coroutine)
+    assert not left_open, [str(each.message) for each in left_open]
+    return result
 
 
 def budget(limit: int | None = 1000, **more: Any) -> BudgetRule:

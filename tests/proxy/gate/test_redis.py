@@ -119,6 +119,25 @@ def test_hard_budgets_wait_for_every_gateway_to_tell_again_what_it_holds(server:
     run(scenario())
 
 
+def test_rates_and_soft_budgets_refuse_also_while_hard_ones_wait_for_all_to_be_told(server: Server) -> None:
+    async def scenario() -> None:
+        async with Stand("redis", recovery_s=2) as stand:
+            soft = budget(50, id="soft", enforcement="soft")
+            await stand.rules(soft, rate(1))
+            await stand.ask(1)
+            await stand.end("c1", 60)
+            stand.gate.set_rules(Rules([budget(1000), soft], [rate(1)]))
+            verdict = await stand.ask(1)
+            assert {each.rule.id: each.reason for each in verdict.refused} == {
+                "b": Reason.STORE_RECOVERING,
+                "soft": Reason.BUDGET_EXCEEDED,
+                "r-requests": Reason.RATE_LIMIT_EXCEEDED,
+            }
+            assert await stand.state() == CounterState(spent=60), "nothing is held"
+
+    run(scenario())
+
+
 def test_another_server_behind_the_same_address_counts_as_a_loss_even_with_the_keys_still_there(server: Server) -> None:
     async def scenario() -> None:
         async with Stand("redis") as stand:
@@ -343,9 +362,10 @@ def test_in_a_cluster_the_gate_finds_the_node_that_has_its_keys(server: Server, 
         link, _ = await connect(RedisAddress.parse(url), 1.0)
         await link.within(1.0, b"CLUSTER", b"MEET", b"127.0.0.1", b"%d" % other.port, b"%d" % other.bus_port)
         give_up_s = time.monotonic() + 20
-        while b"cluster_state:ok" not in (await link.within(1.0, b"CLUSTER", b"INFO") or b""):  # type: ignore[operator]
-            assert time.monotonic() < give_up_s
-            await asyncio.sleep(0.05)
+        for each_link in (owner, link):  # each finds out by itself
+            while b"cluster_state:ok" not in (await each_link.within(1.0, b"CLUSTER", b"INFO") or b""):  # type: ignore[operator]
+                assert time.monotonic() < give_up_s
+                await asyncio.sleep(0.05)
         stands.REDIS_URL = url
         stand = Stand("redis")
         await stand.add_gate()

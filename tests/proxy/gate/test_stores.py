@@ -504,6 +504,30 @@ def test_a_hard_budget_waits_for_its_counter_to_be_built(kind: str) -> None:
     run(scenario())
 
 
+def test_rules_that_can_count_refuse_also_while_another_budget_waits_for_its_counter(kind: str) -> None:
+    async def scenario() -> None:
+        async with Stand(kind) as stand:
+            full, soft = budget(1000), budget(50, id="soft", enforcement="soft")
+            await stand.rules(full, soft, rate(1))
+            await stand.ask(1)
+            await stand.end("c1", 60)
+            stand.gate.set_rules(Rules([full, soft, budget(1000, id="new")], [rate(1)]))
+            before = await stand.state(), await stand.state("new|usd|")
+            verdict = await stand.ask(941)
+            assert {each.rule.id: each.reason for each in verdict.refused} == {
+                "new": Reason.COUNTER_BUILDING,
+                "b": Reason.BUDGET_EXCEEDED,
+                "soft": Reason.BUDGET_EXCEEDED,
+                "r-requests": Reason.RATE_LIMIT_EXCEEDED,
+            }
+            assert (await stand.state(), await stand.state("new|usd|")) == before
+            await stand.books(ready=frozenset({"new"}))
+            stand.gate.set_rules(Rules([full, budget(1000, id="new")], [rate(2)]))
+            assert (await stand.ask(940)).is_admitted, "what was refused took nothing"
+
+    run(scenario())
+
+
 def test_a_budget_whose_counters_are_built_anew_waits_although_it_was_ready_before(kind: str) -> None:
     async def scenario() -> None:
         async with Stand(kind) as stand:

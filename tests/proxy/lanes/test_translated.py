@@ -125,3 +125,12 @@ def test_a_model_name_that_litellm_would_take_for_two_is_refused() -> None:
     with pytest.raises(Refusal) as refused:
         sent("/v1/chat/completions", deployment(model="a,b"), messages=[])
     assert refused.value.status == 400
+
+
+def test_a_schema_that_would_fill_the_childs_memory_is_refused() -> None:
+    twice = {f"p{n}": {"a": {"$ref": f"#/$defs/p{n + 1}"}, "b": {"$ref": f"#/$defs/p{n + 1}"}} for n in range(30)}
+    schema = {"x": {"$ref": "#/$defs/p0"}, "$defs": {**twice, "p30": {}}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    with pytest.raises(Refusal) as refused:
+        sent("/v1/chat/completions", deployment("gemini", "flash"), messages=[], tools=[tool])
+    assert (refused.value.status, "$ref" in refused.value.message) == (400, True)

@@ -19,6 +19,7 @@ from token_tracker.config import paths
 from token_tracker.config.values import Routing
 from token_tracker.domain.rules import FreezeRule
 from token_tracker.proxy.books.publication import RulesRecord
+from token_tracker.proxy.books.records import Open
 from token_tracker.proxy.gate.store import Base, Books, CounterBucket
 
 
@@ -61,6 +62,15 @@ def test_a_clients_own_maximum_stays_as_it_is(make_house: MakeHouse, upstream: U
     house = under(make_house, budget(100.0))
     reply = house.chat(max_tokens=5000)
     assert sent(upstream)["max_tokens"] == 5000 and "x-tt-max-output-tokens" not in reply.headers
+
+
+def test_a_maximum_of_0_which_some_take_for_none_is_sent_as_1(make_house: MakeHouse, upstream: Upstream) -> None:
+    house = under(make_house, budget(100.0))
+    house.chat(max_tokens=0)
+    assert sent(upstream)["max_tokens"] == 1
+    fixed = opened(house).held_nano_usd
+    house.chat(max_tokens=2)
+    assert [each.held_nano_usd for each in house.records() if isinstance(each, Open)] == [fixed, fixed + OUT]
 
 
 def test_with_clamp_always_a_clients_maximum_is_lowered_to_what_fits(make_house: MakeHouse, upstream: Upstream) -> None:

@@ -39,6 +39,22 @@ def test_of_several_rates_the_longest_wait_is_told() -> None:
     assert refusal_of(tuple(waits), "").retry_after_s == 40
 
 
+@pytest.mark.parametrize(
+    ("tight", "wide"), [((-1, 0), (0, 0)), ((5, 9), (300, 0)), ((7, 0), (7, 90)), ((7, 90), (7, 80))]
+)
+def test_of_several_budgets_the_tightest_is_told(tight: tuple[int, int], wide: tuple[int, int]) -> None:
+    refused = [
+        Refused(Reason.BUDGET_EXCEEDED, budget(1.0, id=name), measure="usd", largest_output=most, resets_at_s=resets_s)
+        for name, (most, resets_s) in (("wide", wide), ("tight", tight))
+    ]
+    assert refusal_of(tuple(refused), "").details["budget"] == "tight"
+
+
+def test_a_budget_is_told_by_its_name_and_its_id() -> None:
+    told = refusal_of((Refused(Reason.BUDGET_EXCEEDED, budget(1.0, name="Search"), measure="usd"),), "")
+    assert "The budget ('Search', daily, budget_1) has $0.00" in told.message
+
+
 def test_a_freeze_comes_before_a_price_that_nobody_knows_and_that_before_a_spent_budget(
     make_house: MakeHouse, upstream: Upstream
 ) -> None:

@@ -111,6 +111,14 @@ def test_a_flood_of_refusals_is_told_as_a_number(caplog: pytest.LogCaptureFixtur
     assert "more requests were refused within a second" in caplog.text
 
 
+def test_a_flood_is_told_though_no_refusal_comes_after_it(caplog: pytest.LogCaptureFixture) -> None:
+    calls = CallLog("text", lambda _: None)
+    for _ in range(3 * REFUSALS_A_SECOND):
+        calls.put_refusal({"status": 429, "code": "rate_limit_exceeded"})
+    wait_until(lambda: "more requests were refused within a second" in caplog.text, "the number")
+    calls.close()
+
+
 def test_a_refusal_says_whose_key_it_was_and_what_it_asked_for(
     make_house: MakeHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import msgspec
 
 from token_tracker.domain.bounds import MESSAGE_TOKENS, PREAMBLE_TOKENS, Extent
-from token_tracker.proxy.bounds.outputs import answers, does_more, own_maximum, tiers
+from token_tracker.proxy.bounds.outputs import answers, does_more, own_maximum, speaks, tiers
 from token_tracker.proxy.bounds.parts import Found, messages_of_text
-from token_tracker.proxy.bounds.tools import Tools, together, tools_of
+from token_tracker.proxy.bounds.schemas import all_written_out
+from token_tracker.proxy.bounds.tools import NO_TOOLS, Tools, together, tools_of
 from token_tracker.proxy.dialects.base import Request
 from token_tracker.proxy.dialects.facts import UNREADABLE
 
@@ -34,7 +35,7 @@ def chat(request: Request) -> Extent:
     fields = request.fields
     if (plain := _plain(request)) is not None:
         return plain
-    found = Found()
+    found = Found("openai")
     found.conversation(fields.get("messages", b"null"))
     return _extent(
         request,
@@ -49,8 +50,9 @@ def messages(request: Request) -> Extent:
     fields = request.fields
     if (plain := _plain(request)) is not None:
         return plain
-    found = Found()
+    found = Found("anthropic")
     found.conversation(fields.get("messages", b"null"))
+    found.is_open = found.is_open or _has(fields, "thread")
     if fields.get("system", b"null") not in _NULL:
         found.conversation(fields["system"])
     return _extent(
@@ -64,7 +66,7 @@ def messages(request: Request) -> Extent:
 
 def responses(request: Request) -> Extent:
     fields = request.fields
-    found = Found()
+    found = Found("openai")
     found.conversation(fields.get("input", b"null"))
     found.is_open = found.is_open or _has(fields, *_RESPONSES_OPEN)
     return _extent(
@@ -91,11 +93,11 @@ def completions(request: Request) -> Extent:
     """Every prompt of a list is answered `n` times, and `best_of` answers are made where only the best is sent."""
     fields = request.fields
     prompt = fields.get("prompt", b"null")
-    found = Found(items=1)
+    found = Found("openai", items=1)
     number = 1 if prompt in _NULL or prompt.startswith(b'"') else _number_of_prompts(prompt)
     each = answers(fields, "n", "best_of")
     outputs = None if number is None or each is None else number * each
-    return _extent(request, found, tools=Tools(), outputs=outputs, has_format=False)
+    return _extent(request, found, tools=NO_TOOLS, outputs=outputs, has_format=False)
 
 
 def _number_of_prompts(raw: bytes) -> int | None:
@@ -112,23 +114,25 @@ def _number_of_prompts(raw: bytes) -> int | None:
 
 def _extent(request: Request, found: Found, *, tools: Tools, outputs: int | None, has_format: bool) -> Extent:
     fields, body = request.fields, request.original
+    tools = together(tools, found.tools)
     wrapped = (found.items + tools.number) * MESSAGE_TOKENS
     if tools.number or has_format:
         wrapped += PREAMBLE_TOKENS
-    unbounded = tools.foreign or does_more(fields)
+    unfolded = all_written_out(fields)
+    unbounded = tools.foreign or found.unbounded or does_more(fields)
     if outputs is None:
         unbounded = unbounded or "a number of answers that cannot be read"
     return Extent(
-        text_tokens=len(body) - found.media_bytes + wrapped,
+        text_tokens=len(body) - found.media_bytes + wrapped + (unfolded or 0),
         images=found.images,
         audio_bytes=found.audio_bytes,
-        is_open=found.is_open,
+        is_open=found.is_open or unfolded is None,
         unbounded=unbounded,
         outputs=outputs or 1,
         own_maximum=own_maximum(fields),
         extra_output_tokens=len(fields.get("prediction", b"")),
         writes_cache=found.writes_cache or tools.writes_cache or _has(fields, "cache_control"),
-        speaks=b"audio" in fields.get("modalities", b"") or _has(fields, "audio"),
+        speaks=speaks(fields),
         tiers=tiers(fields),
     )
 

@@ -21,22 +21,32 @@ class Tools(NamedTuple):
     writes_cache: bool = False
 
 
+NO_TOOLS = Tools()
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _tools = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 _kind = msgspec.json.Decoder().decode
 
 # The client runs these and sends what came of it.
-OPENAI = ("function", "custom", "local_shell", "apply_patch", "computer_use_preview", "computer")
+_GROUPED = ("function", "custom")
+OPENAI = (*_GROUPED, "local_shell", "apply_patch", "computer_use_preview", "computer")
 ANTHROPIC = (None, "custom")
-_ANTHROPIC_OWN = ("bash_", "text_editor_", "computer_", "memory_")
+_ANTHROPIC_OWN = ("bash_", "text_editor_", "computer_", "browser_", "memory_")
+# And these, where they say so: the type of the tool, the member that says it, and what that holds then.
+_WHERE_SAID = {"shell": ("environment", "local"), "tool_search": ("execution", "client")}
 # By one of these a tool says what it is called; one of any other name is told by its type alone.
 _NAMED = frozenset(("name", "function", "custom"))
-_OF_NAMELESS = frozenset(("type", "cache_control", "display_width", "display_height", "environment"))
+_OF_NAMELESS = frozenset(
+    """
+    type cache_control display_width display_height environment allowed_callers configs execution description parameters
+    """.split()  # noqa: SIM905 (one word a name reads better than twenty quoted strings)
+)
 
 
 def tools_of(raw: bytes | None, family: str) -> Tools:
-    """`family`: 'openai', 'anthropic', or 'functions' for OpenAI's list of an older day."""
+    """`family`: 'openai', 'anthropic', 'functions' for OpenAI's list of an older day, or 'namespace' for the tools that
+    one of OpenAI's groups together."""
     if raw is None or raw in (b"null", b"[]"):
-        return Tools()
+        return NO_TOOLS
     try:
         tools = _tools(raw)
         kinds = [_kind(tool.get("type", _NULL)) for tool in tools]
@@ -44,7 +54,21 @@ def tools_of(raw: bytes | None, family: str) -> Tools:
         return Tools(0, "tools that cannot be read")
     foreign = next((tool for tool in zip(tools, kinds, strict=True) if not _is_clients(*tool, family)), None)
     said = "" if foreign is None else f"the tool '{_shown(*foreign)}', which the provider runs"
-    return Tools(len(tools), said, any(tool.get("cache_control", _NULL) != _NULL for tool in tools))
+    found = Tools(len(tools), said, any(tool.get("cache_control", _NULL) != _NULL for tool in tools))
+    for tool, kind in zip(tools, kinds, strict=True):
+        if kind == "namespace" and "tools" in tool:
+            found = together(found, tools_of(bytes(tool["tools"]), "namespace"))
+    return found
+
+
+def tool_added(raw: msgspec.Raw, family: str) -> Tools:
+    """The tool of Anthropic's `tool_addition`: one that is listed, by its name, or another with its definition."""
+    try:
+        members = _members(raw)
+    except UNREADABLE:
+        return Tools(0, "a tool that cannot be read")
+    definition = members.get("definition", _NULL)
+    return NO_TOOLS if definition == _NULL else tools_of(b"[%b]" % bytes(definition), family)
 
 
 def together(tools: Tools, functions: Tools) -> Tools:
@@ -63,7 +87,20 @@ def _is_clients(tool: _Tool, kind: Any, family: str) -> bool:
         return kind is None
     if family == "anthropic":
         return kind in ANTHROPIC or (type(kind) is str and kind.startswith(_ANTHROPIC_OWN))
-    return kind in OPENAI
+    if family == "namespace":
+        return kind in _GROUPED
+    if type(kind) is str and kind in _WHERE_SAID:
+        return _says(tool, *_WHERE_SAID[kind])
+    return kind in OPENAI or (kind == "namespace" and "tools" in tool)
+
+
+def _says(tool: _Tool, name: str, value: str) -> bool:
+    """Whether a member is that text, or an object of that type."""
+    try:
+        said = _kind(tool.get(name, _NULL))
+    except UNREADABLE:
+        return False
+    return value == (said.get("type") if type(said) is dict else said)
 
 
 def _shown(tool: _Tool, kind: Any) -> str:

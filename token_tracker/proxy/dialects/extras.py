@@ -8,7 +8,7 @@ from decimal import Decimal
 from functools import cache
 from typing import Any
 
-from token_tracker.domain.extras import NO_EXTRAS, Extras, ServiceTier, service_tier
+from token_tracker.domain.extras import NO_EXTRAS, Extras, ServiceTier, service_tier, surcharged
 from token_tracker.proxy.dialects.counts import MAX_COUNT, first, members, part
 from token_tracker.proxy.dialects.facts import objects
 
@@ -17,22 +17,31 @@ _MAX_COST_USD = 1_000_000  # for one call: more is no bill but a mistake
 SEARCH_CALL = b'"web_search_call"'
 SEARCH_FIELDS = ("output", "tools", "tool_usage")
 _SIZES = ("low", "medium", "high")
-_COUNTED = frozenset(("service_tier", "type", "search_units", "server_tool_use", "cost_in_usd_ticks", "cost"))
+_COUNTED = frozenset(
+    """
+    service_tier speed inference_geo type search_units server_tool_use cost_in_usd_ticks cost
+    """.split()  # noqa: SIM905 (one word a name reads better than a row of quoted strings)
+)
 
 
 def extras_of(usage: Any, tier: Any = None) -> Extras:
-    """`usage` as it came, `tier` the answer's own `service_tier` (OpenAI's place; Anthropic's is in the usage)."""
+    """`usage` as it came, `tier` the answer's own `service_tier` (OpenAI's place; Anthropic's is in the usage, with its
+    speed and region)."""
     counted: Mapping[str, Any] = usage if type(usage) is dict else {}
     if _COUNTED.isdisjoint(counted):
         return _of_tier(tier_of(tier))
     extras = Extras(
-        tier=tier_of(tier or counted.get("service_tier")),
+        tier=tier_of(tier or counted.get("service_tier")) or _surcharged(counted),
         seconds=Decimal(part(counted, "seconds")) if counted.get("type") == "duration" else Decimal(0),
         queries=part(counted, "search_units"),
         searches=part(members(counted, "server_tool_use"), "web_search_requests"),
         cost_usd=_cost_usd(counted),
     )
     return NO_EXTRAS if extras == NO_EXTRAS else extras
+
+
+def _surcharged(usage: Mapping[str, Any]) -> ServiceTier:
+    return surcharged(is_fast=usage.get("speed") == "fast", is_us=usage.get("inference_geo") == "us")
 
 
 @cache

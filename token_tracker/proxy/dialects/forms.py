@@ -1,7 +1,8 @@
 """A multipart form (RFC 7578) read where it lies: parts are found, never decoded; an edit leaves all other bytes alone.
 
-What an upstream could read in two ways (a model named twice, a part without a plain name) is refused, so that it cannot
-act on another model than the one that was checked.
+What an upstream could read in two ways (a model named twice, a part without a plain name, a second boundary, one after
+half a line break) is refused, so that it cannot act on another model or number than the one that was checked. No client
+writes such a form.
 """
 
 from __future__ import annotations
@@ -16,10 +17,16 @@ from token_tracker.domain.errors import Refusal, invalid_request
 MAX_PARTS = 1000
 MAX_HEADER_BYTES = 16 << 10
 TEXT_BYTES = 4096  # of a text field that the gateway reads
+_CHARSETS = ("utf-8", "utf8", "us-ascii")
 
-_BOUNDARY = re.compile(r'(?:^|;)[ \t]*boundary[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;"\s]+))', re.IGNORECASE)
+_VALUE = r'[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;"\s]*))'
+_TYPE = re.compile(rf"[^;]*(?:;[ \t]*[^\s=;\"]+{_VALUE}[ \t]*)*;?[ \t]*")
+_TYPE_PARAMETER = re.compile(rf";[ \t]*([^\s=;\"]+){_VALUE}")
+_BOUNDARY = re.compile(r"[!#-\[\]-~ ]{0,199}[!#-\[\]-~]")  # no quotes, no backslashes: both are read in several ways
 _DISPOSITION = re.compile(rb"^content-disposition[ \t]*:(.*)$", re.IGNORECASE | re.MULTILINE)
-_PARAMETER = re.compile(rb';[ \t]*([^\s=;"]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;"\s]*))')
+_PARAMETER = re.compile(rf";[ \t]*([^\s=;\"]+){_VALUE}".encode())
+_UNESCAPED = re.compile(rb';[ \t]*([^\s=;"]+)[ \t]*=[ \t]*(?:"[^"]*"|[^;"\s]*)')  # where a backslash is a letter
+_HALF_BREAK = re.compile(rb"\r(?!\n)|(?<!\r)\n|\n[ \t]")  # which for some ends a line, or goes on with one
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +101,24 @@ def is_form(content_type: str) -> bool:
 
 def parse(body: bytes, content_type: str) -> Form:
     """Raises `Refusal` (400) for what is no complete form."""
-    match = _BOUNDARY.search(content_type)
-    text = (match[1] or match[2]) if match else ""
-    if not text or len(text) > 200:
-        raise _broken("its content-type names no boundary")
-    boundary = re.sub(r"\\(.)", r"\1", text).encode("latin-1", "replace")
+    boundary = _boundary(content_type)
     lines = _boundary_lines(body, boundary)
     parts = tuple(_part(body, line, following) for line, following in pairwise(lines))
     return Form(body, boundary, parts, lines[-1].start)
+
+
+def _boundary(content_type: str) -> bytes:
+    found = _TYPE_PARAMETER.findall(content_type)
+    named: list[str] = [quoted or bare for key, quoted, bare in found if key.lower() == "boundary"]
+    if not named or not _BOUNDARY.fullmatch(named[0]):
+        raise _broken("its content-type names no boundary")
+    keys = [key.lower().partition("*")[0] for key, _, _ in found]
+    charsets = [(quoted or bare).lower() for key, quoted, bare in found if key.lower() == "charset"]
+    if keys.count("boundary") > 1 or keys.count("charset") > len(charsets) or not _TYPE.fullmatch(content_type):
+        raise _broken("its content-type can be read in several ways")
+    if any(each not in _CHARSETS for each in charsets):
+        raise _broken("the names of its parts are not in UTF-8")
+    return named[0].encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,37 +131,46 @@ class _Line:
 
 
 def _boundary_lines(body: bytes, boundary: bytes) -> list[_Line]:
-    """All boundary lines, the closing one last."""
-    delimiter = b"\r\n--" + boundary
+    """All boundary lines, the closing one last; nothing else at a line's beginning looks like one."""
+    delimiter = b"--" + boundary
     lines: list[_Line] = []
-    at = -2 if body.startswith(delimiter[2:]) else body.find(delimiter)
+    is_closed = False
+    at = body.find(delimiter)
     while at != -1:
         tail = at + len(delimiter)
-        if body.startswith(b"--", tail):
-            lines.append(_Line(at, at + 2, len(body)))
-            return lines
-        line_end = body.find(b"\r\n", tail, tail + 100)
-        if line_end >= 0 and not body[tail:line_end].strip(b" \t"):
-            lines.append(_Line(at, at + 2, line_end + 2))
-            tail = line_end  # the next delimiter may begin with this very line break: an empty part
+        is_close, is_line = body.startswith(b"--", tail), body.startswith(b"\r\n", tail)
+        if at == 0 or body.startswith(b"\r\n", at - 2):
+            if len(body) - tail < 2:
+                break
+            if is_closed or not (is_close or is_line):
+                raise _broken("its boundary stands where not everybody takes it for one")
+            lines.append(_Line(at - 2, at, len(body) if is_close else tail + 2))
+            is_closed = is_close
+        elif body[at - 1] in b"\r\n":
+            raise _broken("its boundary stands behind half a line break")
         if len(lines) > MAX_PARTS:
             raise _broken(f"it has more than {MAX_PARTS} parts")
         at = body.find(delimiter, tail)
-    raise _broken("its closing boundary is missing")
+    if not is_closed:
+        raise _broken("its closing boundary is missing")
+    return lines
 
 
 def _part(body: bytes, line: _Line, following: _Line) -> Part:
     head_end = body.find(b"\r\n\r\n", line.after - 2, min(following.content_end, line.after + MAX_HEADER_BYTES))
     if head_end < 0:
         raise _broken("a part of it has no headers")
-    dispositions = _DISPOSITION.findall(body[line.after : head_end])
+    head = body[line.after : head_end]
+    dispositions = _DISPOSITION.findall(head) if not _HALF_BREAK.search(head) else []
     pairs = _PARAMETER.findall(dispositions[0]) if len(dispositions) == 1 else []
     parameters = {key.lower(): quoted or bare for key, quoted, bare in pairs}
-    if len(parameters) != len(pairs) or b"name" not in parameters or b"name*" in parameters:
+    name = parameters.get(b"name", b"\\")
+    if len(parameters) != len(pairs) or b"\\" in name or any(b"*" in key for key in parameters.keys() - {b"filename*"}):
         raise _broken("a part of it has no plain name")
-    name = re.sub(rb"\\(.)", rb"\1", parameters[b"name"]).decode("utf-8", "replace")
+    if [key for key, _, _ in pairs] != _UNESCAPED.findall(dispositions[0]):
+        raise _broken("a part of it has a name that can be read in several ways")
     is_file = b"filename" in parameters or b"filename*" in parameters
-    return Part(name, is_file, line.start, head_end + 4, following.content_end)
+    return Part(name.decode("utf-8", "replace"), is_file, line.start, head_end + 4, following.content_end)
 
 
 def _broken(what: str) -> Refusal:

@@ -53,7 +53,7 @@ class Opaque:
             metadata="",
             output_bound=None,
             original=original,
-            characters=len(top.text_of(fields.get("input"))) if self.wire is WireFormat.SPEECH else 0,
+            characters=_characters(fields.get("input", b"")) if self.wire is WireFormat.SPEECH else 0,
         )
 
     def outgoing(self, request: Request, *, model: str, meter_stream: bool) -> bytes:
@@ -100,6 +100,11 @@ class OpaqueObserver(NamedObserver):
 
     def _closed(self, is_clean: bool) -> None:
         self.reading.saw_end = is_clean and self._saw_last
+
+
+def _characters(raw: bytes) -> int:
+    """Of a text; of parts of one, as some servers take them, the bytes: never fewer."""
+    return len(top.text_of(raw)) if raw.startswith(b'"') else len(raw)
 
 
 def images_usage(usage: Any) -> Usage | None:

@@ -11,7 +11,7 @@ from token_tracker.proxy.gate.cells import Cell, Cells
 from token_tracker.proxy.gate.memory_rates import Leases, Rates
 from token_tracker.proxy.gate.memory_resolved import Resolved, resolve
 from token_tracker.proxy.gate.places import Placed, Places
-from token_tracker.proxy.gate.refusals import all_waiting, building, judged, no_room, rate_states, refused_by_rate
+from token_tracker.proxy.gate.refusals import judged, no_room, rate_states, refused_by_rate, waiting
 from token_tracker.proxy.gate.store import (
     END,
     MEMBERS_MOST,
@@ -20,7 +20,6 @@ from token_tracker.proxy.gate.store import (
     CounterState,
     Entry,
     Position,
-    Reason,
     Refused,
     StoreFigures,
     StoreState,
@@ -158,7 +157,7 @@ class MemoryStore:
     def _resolve(self, placed: Placed, now_us: int) -> Resolved:
         """Find the counters; done again only when the window, the rules or what is ready have changed."""
         resolved = resolve(placed, self._cells, self._rates, now_us)
-        if placed.hard and (self._is_recovering or building(placed, self._ready)):
+        if self._waiting(placed):
             resolved.is_open = False
         resolved.epoch = self._epoch
         placed.resolved = resolved
@@ -166,15 +165,14 @@ class MemoryStore:
 
     def _judge(self, ask: Ask, placed: Placed, resolved: Resolved) -> Verdict | None:
         """What the rules say; None if, looked at closely, none refuses."""
-        if placed.hard and self._is_recovering:
-            return Verdict(all_waiting(placed.hard, Reason.STORE_RECOVERING))
-        if waiting := building(placed, self._ready):
-            return Verdict(waiting)
         budgets = [
             (budget, None if total is None else total.state, self._cells.resets_at_s(budget))
             for budget, total in resolved.budgets
         ]
-        return judged(ask, budgets, self._refused_by_rates(ask, placed))
+        return judged(ask, budgets, self._refused_by_rates(ask, placed), self._waiting(placed))
+
+    def _waiting(self, placed: Placed) -> Sequence[Refused]:
+        return waiting(placed, None if self._is_recovering else self._ready)
 
     def _refused_by_rates(self, ask: Ask, placed: Placed) -> Iterable[Refused]:
         for rate in placed.rates:

@@ -21,7 +21,7 @@ from token_tracker.proxy.gate.redis_shapes import (
     refused,
     static_of,
 )
-from token_tracker.proxy.gate.refusals import all_waiting, away, building
+from token_tracker.proxy.gate.refusals import away, waiting
 from token_tracker.proxy.gate.store import (
     MEMBERS_MOST,
     NOT_BOOKED,
@@ -29,7 +29,7 @@ from token_tracker.proxy.gate.store import (
     CounterState,
     Entry,
     Position,
-    Reason,
+    Refused,
     StoreFigures,
     StoreState,
     Verdict,
@@ -94,22 +94,17 @@ class RedisStore:
         await self._feed.settled()
 
     async def admit(self, ask: Ask, placed: Placed) -> Verdict:
-        feed = self._feed
-        if placed.hard and feed.generation:
-            if not (feed.is_told and feed.is_recovered):
-                return Verdict(all_waiting(placed.hard, Reason.STORE_RECOVERING))
-            if waiting := building(placed, feed.ready):
-                return Verdict(waiting)
-        link = feed.link
-        if link is None or not feed.generation or feed.is_overdue:
-            return away(ask, placed)
-        static, generation = static_of(placed), feed.generation
-        shape = ask_shape(ask, static, generation, self._incarnation, self._members_most)
+        feed, said = self._feed, self._waiting(placed)
+        link, generation = feed.link, feed.generation
+        if link is None or not generation or feed.is_overdue:
+            return Verdict(said) if said else away(ask, placed)
+        static = static_of(placed)
+        shape = ask_shape(ask, static, generation, self._incarnation, self._members_most, bool(said))
         try:
             answer = decode(await self._run(link, shape))
         except StoreUnavailable as error:
             feed.note(error)
-            return self._unknown(ask, placed)
+            return Verdict(said) if said else self._unknown(ask, placed)
         except asyncio.CancelledError:
             self._give_back(ask.id)
             raise
@@ -120,13 +115,23 @@ class RedisStore:
                 if static.has_leases:
                     self._leases[ask.id] = [each.counter for each in placed.rates if each.rule.unit == "concurrent"]
                 return admitted(ask, placed, answer)
-            case "refused":
-                return refused(ask, placed, answer) or away(ask, placed)
-            case "lost" | "recovering":
+            case "refused" | "recovering":
+                if answer[0] == "recovering":
+                    feed.wake()
+                    said = waiting(placed, None)
+                return refused(ask, placed, answer, said) or away(ask, placed)
+            case "lost":
                 feed.wake()
                 if placed.hard:
-                    return Verdict(all_waiting(placed.hard, Reason.STORE_RECOVERING))
-        return away(ask, placed)
+                    return Verdict(waiting(placed, None))
+        return Verdict(said) if said else away(ask, placed)
+
+    def _waiting(self, placed: Placed) -> tuple[Refused, ...]:
+        """What is known here already of hard budgets that cannot count yet."""
+        feed = self._feed
+        if not placed.hard or not feed.generation:
+            return ()
+        return waiting(placed, feed.ready if feed.is_told and feed.is_recovered else None)
 
     async def _run(self, link: Link, shape: bytes) -> bytes:
         began_s = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -71,7 +72,10 @@ def _rate(rate: RatePlace) -> dict[str, Any]:
     return shape
 
 
-def ask_shape(ask: Ask, static: Static, generation: str, incarnation: str, members_most: int) -> bytes:
+def ask_shape(
+    ask: Ask, static: Static, generation: str, incarnation: str, members_most: int, is_waiting: bool
+) -> bytes:
+    """`is_waiting`: some rule refuses already; the others say what they would, and take nothing."""
     whole, part = divmod(ask.usd_per_output_pico, PICO_PER_NANO)
     shape = {
         "generation": generation,
@@ -90,6 +94,7 @@ def ask_shape(ask: Ask, static: Static, generation: str, incarnation: str, membe
         "largest": LARGEST_HOLD,
         "members_most": members_most,
         "is_hard": static.is_hard,
+        "is_waiting": is_waiting,
         "budgets": static.budgets,
         "rates": static.rates,
     }
@@ -114,9 +119,9 @@ def admitted(ask: Ask, placed: Placed, answer: list[Any]) -> Verdict:
     return verdict
 
 
-def refused(ask: Ask, placed: Placed, answer: list[Any]) -> Verdict | None:
+def refused(ask: Ask, placed: Placed, answer: list[Any], unasked: Sequence[Refused]) -> Verdict | None:
     """The rules' words on the numbers that the script saw; None if none of them refuses."""
-    _, states, rates, slices = answer
+    _, states, rates, slices = answer[:4]
     budgets: list[tuple[BudgetPlace, CounterState | None, int]] = []
     for budget, (spent, held, unproven, full, oldest) in zip((*placed.hard, *placed.soft), states, strict=True):
         state = CounterState(int(spent), int(held), int(unproven))
@@ -128,7 +133,7 @@ def refused(ask: Ask, placed: Placed, answer: list[Any]) -> Verdict | None:
         for rate, (counted, newest, *full), fields in zip(placed.rates, rates, slices, strict=True)
         if (said := _refused_by_rate(ask, rate, counted, newest, bool(full), fields)) is not None
     ]
-    return judged(ask, budgets, by_rates)
+    return judged(ask, budgets, by_rates, unasked)
 
 
 def _refused_by_rate(

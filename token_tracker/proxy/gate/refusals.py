@@ -100,20 +100,28 @@ def unbounded(ask: Ask, rules: Iterable[BudgetRule]) -> tuple[Refused, ...]:
     )
 
 
-def building(placed: Placed, ready: frozenset[str]) -> tuple[Refused, ...]:
-    """The hard budgets that cannot count yet: by the books, or by the rule itself, whose counters are built anew when
-    it limits something more."""
-    waiting = (each for each in placed.hard if each.rule.id not in ready or not each.rule.is_built)
-    return all_waiting(waiting, Reason.COUNTER_BUILDING)
+def waiting(placed: Placed, ready: frozenset[str] | None) -> tuple[Refused, ...]:
+    """The words of hard budgets that cannot count yet: by the books, or by the rule itself, whose counters are built
+    anew when it limits something more. `ready` None: the store is being told all that it must know."""
+    if ready is None:
+        return all_waiting(placed.hard, Reason.STORE_RECOVERING)
+    building = (each for each in placed.hard if each.rule.id not in ready or not each.rule.is_built)
+    return all_waiting(building, Reason.COUNTER_BUILDING)
 
 
 def judged(
-    ask: Ask, budgets: Sequence[tuple[BudgetPlace, CounterState | None, int]], by_rates: Iterable[Refused]
+    ask: Ask,
+    budgets: Sequence[tuple[BudgetPlace, CounterState | None, int]],
+    by_rates: Iterable[Refused],
+    unasked: Sequence[Refused],
 ) -> Verdict | None:
     """Every rule's own word; None if none refuses. `budgets`: with what is counted (None: no room for the member) and
-    when it resets."""
-    refused: list[Refused] = []
+    when it resets. `unasked`: the words of those whose counters say nothing yet."""
+    refused = list(unasked)
+    silent = {each.rule.id for each in unasked}
     for budget, state, resets_at_s in budgets:
+        if budget.rule.id in silent:
+            continue
         if state is None:
             refused.append(no_room(budget))
             continue

@@ -5,6 +5,8 @@ from __future__ import annotations
 import zlib
 from typing import Protocol
 
+import brotli
+
 
 class Decoder(Protocol):
     """Turns an answer's bytes into plain ones for reading; nothing more once it can no longer read them."""
@@ -62,6 +64,25 @@ class Inflate:
         return plain
 
 
+class Brotli:
+    """At most some 32 kB more than `limit_bytes` come out of one feed, and nothing after that."""
+
+    def __init__(self) -> None:
+        self._decompress = brotli.Decompressor()
+        self._is_broken = False
+
+    def feed(self, data: bytes, limit_bytes: int) -> bytes:
+        if self._is_broken or not data:
+            return b""
+        try:
+            plain: bytes = self._decompress.process(data, output_buffer_limit=limit_bytes)
+        except brotli.error:
+            self._is_broken = True
+            return b""
+        self._is_broken = not self._decompress.can_accept_more_data()
+        return plain
+
+
 def decoder_for(content_encoding: str) -> Decoder:
     """The reader of an answer by its `content-encoding` ('' or 'identity': plain)."""
     match content_encoding.strip().lower():
@@ -71,5 +92,7 @@ def decoder_for(content_encoding: str) -> Decoder:
             return Inflate(zlib.MAX_WBITS | 16)
         case "deflate":
             return Inflate(zlib.MAX_WBITS)
+        case "br":
+            return Brotli()
         case _:
             return Unreadable()

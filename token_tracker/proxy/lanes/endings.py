@@ -19,7 +19,6 @@ from token_tracker.proxy.deadline import Phase
 from token_tracker.proxy.errors import refuse
 from token_tracker.proxy.lanes.answers import remainder
 from token_tracker.proxy.lanes.unreachable import why_unreachable
-from token_tracker.proxy.lanes.upstream_request import Upload
 
 if TYPE_CHECKING:
     from token_tracker.proxy.lanes.exchange import Exchange
@@ -48,8 +47,8 @@ async def broken(exchange: Exchange, error: BaseException) -> None:
     if not exchange.attempt.was_sent:
         await _unreachable(exchange, error)
         return
-    body = exchange.upstream.body
-    if isinstance(body, Upload) and body.is_broken_off:
+    upload = exchange.upstream.upload
+    if upload is not None and upload.is_broken_off:
         exchange.book(EndReason.CANCELLED, 400)
         return
     if exchange.observer is None:

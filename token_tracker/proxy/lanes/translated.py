@@ -10,6 +10,7 @@ from yarl import URL
 from token_tracker.config.values import Deployment, Secret
 from token_tracker.domain.errors import invalid_request
 from token_tracker.domain.providers import PROVIDERS, WireFormat
+from token_tracker.proxy.bounds.schemas import all_written_out
 from token_tracker.proxy.dialects.base import Request
 from token_tracker.proxy.dialects.forms import Form
 from token_tracker.proxy.lanes.restoring import Restorer
@@ -38,13 +39,16 @@ class TranslatedLane:
 
     def prepare(self, call_id: str, path: str, request: Request, deployment: Deployment) -> UpstreamRequest:
         """The request to the child on `path` ('/v1/messages'). None of the client's headers go along; of its body
-        everything but what LiteLLM would obey. Raises `Refusal` (400) for a model name that LiteLLM would split."""
+        everything but what LiteLLM would obey. Raises `Refusal` (400) for a model name that LiteLLM would split, and
+        for schemas that would grow in it beyond all bounds."""
         if "," in deployment.model:
             raise invalid_request(f"The model '{request.model}' contains a comma.", param="model")
         if request.form is not None:
             if request.stream:
                 raise invalid_request(f"The answer of {path} cannot be streamed for '{request.model}'.", "stream")
             return self._form(call_id, path, request.form, deployment)
+        if all_written_out(request.fields) is None:
+            raise invalid_request("A schema has too many parts with all of its '$ref' written out.")
         fields = {name: msgspec.Raw(raw) for name, raw in request.fields.items() if not is_control(name)}
         _keep_user_id_only(fields, path)
         if request.stream and path in _ASKED_FOR_USAGE:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from yarl import URL
 
 
-@runtime_checkable
 class Upload(Protocol):
     """A body on its way up, of which `sent_bytes` have gone. `is_broken_off`: the client did not send the rest."""
 
@@ -31,6 +30,11 @@ class UpstreamRequest:
     @property
     def sent_bytes(self) -> int:
         """Of its body, once it is on its way."""
-        if isinstance(self.body, Upload):
-            return self.body.sent_bytes
-        return len(self.body) if self.body else 0
+        if self.upload is not None:
+            return self.upload.sent_bytes
+        return len(self.body) if isinstance(self.body, bytes) else 0
+
+    @property
+    def upload(self) -> Upload | None:
+        """The body, where it goes up as it comes."""
+        return None if self.body is None or isinstance(self.body, bytes) else self.body

@@ -9,6 +9,7 @@ from typing import Any
 from token_tracker.domain.errors import Refusal
 from token_tracker.domain.money import format_usd
 from token_tracker.domain.rules import BudgetRule, FreezeRule, RateRule
+from token_tracker.domain.windows import NEVER_S
 from token_tracker.proxy.gate.store import Reason, Refused
 
 _ORDER = (
@@ -61,8 +62,8 @@ def cost_unbounded(rule: BudgetRule, why: str) -> Refusal:
 
 
 def refusal_of(refused: tuple[Refused, ...], why_unbounded: str) -> Refusal:
-    """The one that the contract names first; of rates, with the longest time to wait."""
-    first = min(refused, key=lambda each: (_ORDER.index(each.reason), -each.retry_after_s))
+    """The one that the contract names first; of rates, with the longest time to wait; of budgets, the tightest."""
+    first = min(refused, key=lambda each: (_ORDER.index(each.reason), -each.retry_after_s, *_room(each)))
     same = [each for each in refused if each.reason is first.reason]
     match first.reason:
         case Reason.COST_UNBOUNDED:
@@ -74,6 +75,12 @@ def refusal_of(refused: tuple[Refused, ...], why_unbounded: str) -> Refusal:
             return _of_rate(first)
         case _:
             return _not_ready(first)
+
+
+def _room(refused: Refused) -> tuple[int, int]:
+    """Less is tighter: the output that would fit (none of a spent soft budget), then how soon it begins anew."""
+    output = -1 if refused.largest_output is None else refused.largest_output
+    return output, -(refused.resets_at_s or NEVER_S)
 
 
 def _of_budget(first: Refused, same: list[Refused]) -> Refusal:
@@ -150,8 +157,9 @@ def _not_ready(first: Refused) -> Refusal:
 
 
 def _name(rule: BudgetRule | RateRule) -> str:
+    name = f"'{rule.name}', " if isinstance(rule, BudgetRule) and rule.name else ""
     period = f"{rule.period.replace('_', ' ')}, " if rule.period else ""
-    return f"{period}{rule.id}{_of_whom(rule)}"
+    return f"{name}{period}{rule.id}{_of_whom(rule)}"
 
 
 def _of_whom(rule: BudgetRule | RateRule) -> str:

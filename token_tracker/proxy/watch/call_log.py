@@ -55,21 +55,25 @@ class CallLog:
         self._stop = threading.Event()
         self._said_dropped = 0
         self._second = self._refusals = 0
+        self._counting = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="call-log", daemon=True)
         self._thread.start()
 
     def put_refusal(self, line: Line) -> None:
         """The fields of a refusal; whoever sends many without a key does not fill the disk."""
-        second = int(time.monotonic())
-        if second != self._second:
-            self._tell_flood()
-            self._second = second
-        self._refusals += 1
-        if self._refusals <= REFUSALS_A_SECOND:
+        self._tell_flood()
+        with self._counting:
+            self._refusals += 1
+            has_line = self._refusals <= REFUSALS_A_SECOND
+        if has_line:
             self.put(line)
 
-    def _tell_flood(self) -> None:
-        more, self._refusals = self._refusals - REFUSALS_A_SECOND, 0
+    def _tell_flood(self, *, is_over: bool = False) -> None:
+        """Once its second, or all, is over."""
+        second, more = int(time.monotonic()), 0
+        with self._counting:
+            if is_over or second != self._second:
+                more, self._refusals, self._second = self._refusals - REFUSALS_A_SECOND, 0, second
         if more > 0:
             log.warning("%d more requests were refused within a second; /api/refusals counts all", more)
 
@@ -82,12 +86,13 @@ class CallLog:
 
     def close(self) -> None:
         """Write what waits. Idempotent."""
-        self._tell_flood()
+        self._tell_flood(is_over=True)
         self._stop.set()
         self._thread.join(5)
 
     def _run(self) -> None:
         while not self._stop.wait(LOOK_S):
+            self._tell_flood()
             self._drain()
         self._drain()
 

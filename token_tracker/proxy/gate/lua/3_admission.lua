@@ -138,13 +138,11 @@ function commands.admit(ask)
   if known[1] or known[2] == END then
     return {'known'}
   end
-  if generation[2] ~= 'ready' and ask.is_hard then
-    return {'recovering'}
-  end
+  local is_recovering = generation[2] ~= 'ready' and ask.is_hard
   local states, rates = {}, {}
   local has_budgets, output, usd, tokens = weigh(ask, states)
   local has_rates = rate(ask, rates)
-  if not (has_budgets and has_rates) then
+  if is_recovering or ask.is_waiting or not (has_budgets and has_rates) then
     local slices = {}
     for i, each in ipairs(ask.rates) do
       slices[i] = each.is_lease and {} or call('HGETALL', p .. 'w:' .. each.counter)
@@ -152,7 +150,7 @@ function commands.admit(ask)
     for i, budget in ipairs(ask.budgets) do
       states[i][5] = budget.hours > 0 and oldest(budget.counter, budget.first) or budget.bucket
     end
-    return {'refused', states, rates, slices}
+    return {is_recovering and 'recovering' or 'refused', states, rates, slices}
   end
   local entry = {state = LIVE, places = {}, counted = {{0, usd, 0}, {0, tokens, 0}}, leases = {}, slices = {}}
   for i, budget in ipairs(ask.budgets) do
