@@ -65,6 +65,13 @@ def test_a_rotation_gives_a_successor_and_leaves_the_old_key_its_overlap(api: An
     assert api.get(f"/api/keys/{old['id']}", "ann").get_json()["expires_at"] is not None
 
 
+def test_nobody_rotates_a_key_out_of_its_budget(api: Any) -> None:
+    old = make(api, "root", user="ann", budget={"limit_usd": "5", "period": "monthly"})["id"]
+    new = api.post(f"/api/keys/{old}/rotate", "ann", overlap_s=0).get_json()["id"]
+    budgets = api.get("/api/budgets", "ann").get_json()["items"]
+    assert {each["scope"]["id"]: each["limit_usd"] for each in budgets} == {old: "5.000000000", new: "5.000000000"}
+
+
 def test_a_deleted_key_is_revoked_for_good_and_stays_in_the_list(api: Any) -> None:
     key = make(api, "ann")["id"]
     assert api.delete(f"/api/keys/{key}", "ann").status_code == 204

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from tests.api.conftest import Api
-from tests.services.budget_rows import a_budget, add
+from tests.services.budget_rows import a_budget, add, check
+from tests.services.ledger_rows import a_row
 from token_tracker.database.models import BudgetAlert
-from token_tracker.database.session import reading
+from token_tracker.database.session import reading, transaction
+from token_tracker.services.booking import book
 
 DAILY = {"name": "Daily cap", "scope": {"type": "global"}, "limit_usd": "10.00", "period": "daily"}
 
@@ -179,6 +182,44 @@ def test_people_see_the_rules_that_are_about_them(api: Any) -> None:
             assert api.get(f"/api/budgets/{budget}", who).status_code == expected
             assert api.get(f"/api/budgets/{budget}/status", who).status_code == expected
     assert api.patch(f"/api/budgets/{ann}", "mia", limit_usd="1").status_code == 403
+
+
+def test_of_a_budget_for_each_people_see_where_they_and_theirs_stand(api: Any) -> None:
+    budgets = [a_budget(kind, scope_type=kind, scope_id="*") for kind in ("user", "key", "team", "agent")]
+    add(api.engine, *budgets)
+    key = api.post("/api/keys", "ben", name="k").get_json()["id"]
+    users = {"ann": "red", "ben": "red", "zed": "blue"}
+    now = datetime.now(UTC)
+    rows = [
+        a_row(n, now, user_id=user, team_id=team, key_id=key if user == "ben" else "other")
+        for n, (user, team) in enumerate(users.items())
+    ]
+    with transaction(api.engine) as session:
+        book(session, rows, at=now)
+    for kind in ("user", "key", "team"):
+        check(api.engine, kind, now)
+
+    def members(who: str, kind: str) -> list[str]:
+        answer = api.get(f"/api/budgets/budget_{kind}/status", who)
+        return [each["member_id"] for each in answer.get_json()["items"]]
+
+    seen = {kind: {who: members(who, kind) for who in ("eve", "mia", "ann", "ben")} for kind in ("user", "key")}
+    assert seen["user"] == {"eve": ["ann", "ben", "zed"], "mia": ["ann", "ben"], "ann": ["ann"], "ben": ["ben"]}
+    assert seen["key"] == {"eve": sorted([key, "other"]), "mia": [key], "ann": [], "ben": [key]}
+    assert members("mia", "team") == ["red"] and members("eve", "team") == ["blue", "red"]
+    assert [each["id"] for each in api.get("/api/budgets", "ann").get_json()["items"]] == ["budget_user", "budget_key"]
+    assert api.get("/api/budgets/budget_user/status", "ann", member="ann").get_json()["spent_usd"] == "0.000000040"
+    for who, kind, member in (
+        ("ann", "user", "ben"),
+        ("mia", "user", "zed"),
+        ("ann", "key", key),
+        ("mia", "team", "blue"),
+    ):
+        assert api.get(f"/api/budgets/budget_{kind}/status", who, member=member).status_code == 404
+    for kind in ("team", "agent"):
+        assert api.get(f"/api/budgets/budget_{kind}", "ann").status_code == 404
+    page = api.get("/api/budgets/budget_user/status", "mia", limit=1).get_json()
+    assert ([each["member_id"] for each in page["items"]], page["next_cursor"]) == (["ann"], "ann")
 
 
 def test_every_change_is_in_the_audit_log_with_who_and_what(api: Any) -> None:

@@ -12,7 +12,7 @@ from tests.services.budget_rows import a_budget, add
 from token_tracker.database.models import ProviderCredential, Team
 from token_tracker.database.session import reading, transaction
 from token_tracker.domain.problems import Conflict, Invalid, NotFound
-from token_tracker.services import open_holds, service_tokens
+from token_tracker.services import open_holds, refusals, service_tokens
 from token_tracker.services.open_holds import Held, NodeHolds
 
 SECRET = "sk-a-providers-key-0042"
@@ -28,6 +28,16 @@ def test_what_is_frozen_is_listed_until_it_ends(terminal: Terminal) -> None:
     assert [action for action, *_ in terminal.log()] == ["freeze.create", "freeze.update", "freeze.delete"]
     assert isinstance(terminal.typed("freezes", "create", "team:nobody", "x").exception, Invalid)
     assert isinstance(terminal.typed("freezes", "delete", made["id"]).exception, NotFound)
+
+
+def test_a_rotated_key_keeps_its_limits(terminal: Terminal) -> None:
+    old = terminal.json("keys", "create", "mine")["id"]
+    terminal.must("budgets", "set", f"key:{old}", "total", "1")
+    terminal.must("freezes", "create", f"key:{old}", "a runaway agent")
+    new = terminal.json("keys", "rotate", old)["id"]
+    budgets = terminal.json("budgets", "list")
+    assert {(each["scope_id"], each["name"]) for each in budgets} == {(key, "total of key mine") for key in (old, new)}
+    assert {each["scope_id"] for each in terminal.json("freezes", "list")} == {old, new}
 
 
 def test_a_tokens_text_alone_is_on_stdout_and_is_nowhere_else(terminal: Terminal) -> None:
@@ -121,6 +131,27 @@ def test_a_budget_named_by_its_scope_or_name_is_answered_with_the_ids(
         assert {word for word in said.stderr.split() if word.startswith("budget_")} == ids
     assert isinstance(terminal.typed("budgets", *(word.format("team:x") for word in words)).exception, NotFound)
     assert terminal.log() == []
+
+
+def test_what_was_refused_is_counted(terminal: Terminal) -> None:
+    assert terminal.must("refusals") == "Nothing was refused.\n" and terminal.json("refusals") == []
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    ann = {
+        "hour": hour, "code": "budget_exceeded", "status": 402, "key_id": "k", "user_id": "ann", "team_id": "red",
+        "model": "fast", "endpoint": "/v1/chat/completions", "calls": 2,
+    }  # fmt: skip
+    late = ann | {"hour": hour - timedelta(hours=30), "calls": 5}
+    nobody = ann | {"code": "invalid_api_key", "status": 401, "key_id": "", "user_id": "", "team_id": "", "calls": 9}
+    with transaction(terminal.engine) as session:
+        refusals.book_refusals(session, [ann, late, nobody])
+    assert [(each["code"], each["calls"]) for each in terminal.json("refusals")] == [
+        ("invalid_api_key", 9),
+        ("budget_exceeded", 2),
+    ]
+    (of_ann,) = terminal.json("refusals", "--user", "ann", "--team", "red", "--key", "k", "--since", "3d")
+    assert (of_ann["calls"], of_ann["first_hour"]) == (7, late["hour"].strftime("%Y-%m-%dT%H:00:00Z"))
+    assert terminal.json("refusals", "--code", "frozen") == terminal.json("refusals", "--model", "slow") == []
+    assert "invalid_api_key" in terminal.must("refusals", "--limit", "1")
 
 
 def test_a_node_that_never_comes_back_is_given_up_and_one_that_speaks_is_not(terminal: Terminal) -> None:

@@ -117,6 +117,24 @@ def test_fireworks_bills_cached_input_at_half_where_it_names_no_rate(tmp_path: P
     assert rates["silent"]["cache_read_input_token_cost"] == "0.00000045"
 
 
+def test_anthropics_surcharges_are_written_out_as_service_tiers(tmp_path: Path) -> None:
+    model = (
+        '{"litellm_provider": "anthropic", "input_cost_per_token": 5e-06, "input_cost_per_token_batches": 2.5e-06, '
+        '"output_cost_per_token_above_200k_tokens": 2.5e-05, "provider_specific_entry": {"us": 1.1, "fast": 2, "x": 3}}'
+    )
+    assert load_rates(written(tmp_path, f'{{"m": {model}}}'))["m"] == {
+        "input_cost_per_token": "0.000005",
+        "input_cost_per_token_batches": "0.0000025",
+        "output_cost_per_token_above_200k_tokens": "0.000025",
+        "input_cost_per_token_fast": "0.00001",
+        "output_cost_per_token_above_200k_tokens_fast": "0.00005",
+        "input_cost_per_token_us": "0.0000055",
+        "output_cost_per_token_above_200k_tokens_us": "0.0000275",
+        "input_cost_per_token_us_fast": "0.000011",
+        "output_cost_per_token_above_200k_tokens_us_fast": "0.000055",
+    }
+
+
 def test_the_table_of_search_prices_becomes_a_field_for_each_size(tmp_path: Path) -> None:
     sizes = '{"search_context_size_low": 0.03, "search_context_size_high": 5e-02, "search_context_size_huge": 1.0}'
     assert load_rates(written(tmp_path, f'{{"m": {{"search_context_cost_per_query": {sizes}}}}}')) == {

@@ -60,6 +60,21 @@ def test_the_fullest_budget_comes_first_with_what_is_spent_and_unproven(people: 
     assert "budget warn" in drawn and "and 3 more" in drawn
 
 
+@pytest.mark.parametrize(
+    ("nano_usd", "shown"),
+    [
+        (0, "$0.00"),
+        (30_000_000, "$0.03"),
+        (17_390_000, "$0.017390000"),
+        (999_999_999, "$0.999999999"),
+        (3_627_000_000, "$3.62"),
+    ],
+)
+def test_money_is_shown_to_the_cent_only_where_that_says_enough(people: Engine, nano_usd: int, shown: str) -> None:
+    add(people, a_budget("small", limit_nano_usd=4_000_000_000, counter_built_at=NOON), spent("small", nano_usd))
+    assert bars(people, ROOT)[0].amount == shown
+
+
 def test_each_member_of_a_budget_for_each_has_a_bar(people: Engine) -> None:
     add(people, a_budget("each", scope_type="user", scope_id="*", limit_nano_usd=1_000_000_000))
     add(people, spent("each", 500_000_000, "ann"), spent("each", 1_500_000_000, "mia"))
@@ -67,6 +82,18 @@ def test_each_member_of_a_budget_for_each_has_a_bar(people: Engine) -> None:
         ("user mia", 150.0),
         ("user ann", 50.0),
     ]
+
+
+def test_a_rolling_window_has_no_moment_at_which_it_begins_anew(people: Engine) -> None:
+    add(people, a_budget("roll", period="rolling_24h", limit_nano_usd=1_000, counter_built_at=NOON))
+    assert [bar.note for bar in bars(people, ROOT)] == [""]
+
+
+def test_people_see_their_own_bars_of_budgets_for_each(people: Engine) -> None:
+    add(people, a_budget("each", scope_type="user", scope_id="*", limit_nano_usd=1_000_000_000))
+    add(people, spent("each", 500_000_000, "ann"), spent("each", 1_500_000_000, "zed"))
+    ann = Viewer("ann", Role.MEMBER, Scope(user="ann"))
+    assert [bar.about.split(" ·")[0] for bar in bars(people, ann)] == ["user ann"]
 
 
 def test_people_see_the_bars_of_budgets_that_are_about_them(people: Engine) -> None:

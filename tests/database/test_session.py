@@ -203,7 +203,7 @@ def test_each_way_to_write_postgresql_means_psycopg2(scheme: str) -> None:
         ("sqlite:///:memory:", "names no file"),
         ("sqlite://relative.db", "lacks a slash"),
         ("sqlite:////", "names the directory"),
-        ("sqlite:////nowhere/at/all.db", "does not exist"),
+        ("sqlite:////nowhere/at/all.db", "does not exist: start in Token Tracker's directory"),
     ],
 )
 def test_a_wrong_url_is_refused_by_name_and_without_its_password(url: str, says: str) -> None:

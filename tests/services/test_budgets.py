@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
 
 from tests.services.budget_rows import a_budget, add, check, counters
 from tests.services.ledger_rows import NOON, a_row
@@ -23,7 +24,16 @@ from token_tracker.database.models import (
 )
 from token_tracker.database.session import reading, transaction
 from token_tracker.domain.problems import Invalid, KeptInFile, NotFound, Unchangeable
-from token_tracker.services import budgets, freezes, rate_limits, releases
+from token_tracker.services import (
+    budget_fields,
+    budgets,
+    freezes,
+    key_rules,
+    keys,
+    rate_limit_fields,
+    rate_limits,
+    releases,
+)
 from token_tracker.services.audit import Actor
 from token_tracker.services.booking import book
 
@@ -359,3 +369,40 @@ def test_freezes_are_made_once_and_taken_back(people: Engine) -> None:
         with pytest.raises(Invalid, match="reason"):
             freezes.freeze(session, scope_type="global", reason="", actor=ANN, at=NOON)
         assert session.scalars(select(Freeze.id)).all() == [model.id]
+
+
+@pytest.mark.parametrize("period", ["daily", "total"])
+def test_what_limits_a_key_limits_its_successor(people: Engine, period: str) -> None:
+    money = {"threshold": None, "threshold_usd": "7.5", "webhook": "https://hooks.example.com/x"}
+    with transaction(people) as session:
+        old = keys.create(session, user="ann", created_by="ann", at=NOON, name="mine")[0].id
+        of_key: Any = {"scope_type": "key", "scope_id": old, "actor": ANN, "at": NOON}
+        about: Any = {"period": period, "model": "gpt-4o", "timezone": "Europe/Berlin", "clamp": "always"}
+        named: Any = {"name": "of mine", "limit_usd": "10.5", "alerts": [ALERT, money]}
+        budgets.save(session, **of_key, **about, **named, action="downgrade", downgrade_model="mini")
+        rate_limits.save(session, **of_key, unit="concurrent", limit=3, on_store_error="deny")
+        rate_limits.save(session, **of_key, period="minute", limit=60)
+        freezes.freeze(session, **of_key, reason="a runaway agent")
+        budgets.save(session, **DAILY, actor=ANN, at=NOON)  # everybody's: not once more
+    with transaction(people) as session:
+        new = keys.rotate(session, key_id=old, overlap_s=60, created_by="ann", at=NOON)[0].id
+        key_rules.hand_on(session, key_id=old, successor_id=new, actor=ANN, at=NOON + timedelta(hours=1))
+    with reading(people) as session:
+        first, second = (_limits_of(session, key) for key in (old, new))
+        assert session.query(Budget).count() == 3
+    assert [name for name, _ in first] == ["Budget", "Freeze", "RateLimit", "RateLimit"]
+    assert [(name, said.replace(old, new)) for name, said in first] == second
+
+
+def _limits_of(session: Session, key: str) -> list[tuple[str, str]]:
+    said: list[tuple[str, str]] = []
+    for budget in session.scalars(select(Budget).where(Budget.scope_id == key)):
+        public = budget_fields.public(budget) | {"webhooks": [alert.webhook for alert in budget.alerts]}
+        if budget.period != "total":  # no other counts from its start
+            del public["starts_at"]
+        said.append(("Budget", str(public)))
+    for limit in session.scalars(select(RateLimit).where(RateLimit.scope_id == key)):
+        said.append(("RateLimit", str(rate_limit_fields.public(limit))))
+    for frozen in session.scalars(select(Freeze).where(Freeze.scope_id == key)):
+        said.append(("Freeze", str(freezes.public(frozen))))
+    return sorted(said)

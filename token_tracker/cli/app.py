@@ -16,7 +16,7 @@ EXIT_REFUSED, EXIT_CONFIGURATION, EXIT_DATABASE, EXIT_INTERRUPTED = 1, 2, 3, 130
 SCRIPT = "token-tracker"
 _COMPLETE_VARIABLE = "_TOKEN_TRACKER_COMPLETE"
 _SECTIONS = {
-    "See what was consumed": ("report", "tail", "export"),
+    "See what was consumed": ("report", "tail", "export", "refusals"),
     "Say who may what": ("keys", "users", "teams", "budgets", "limits", "prices", "freezes", "tokens", "credentials"),
     "Say who is told what": ("reports", "mutes"),
     "Set up and look after": ("init", "doctor", "nodes", "backup", "restore", "migrate", "completion"),

@@ -13,7 +13,7 @@ from token_tracker.cli import shown
 from token_tracker.cli.context import actor, books, now, say, say_if_no_mail
 from token_tracker.cli.keys import every
 from token_tracker.cli.options import AHEAD, as_json, placed, scope
-from token_tracker.database.models import Budget
+from token_tracker.database.models import ApiKey, Budget
 from token_tracker.database.session import reading, transaction
 from token_tracker.domain.money import format_usd
 from token_tracker.domain.problems import Invalid, NotFound
@@ -154,7 +154,9 @@ def _save(session: Session, of: str, period: str, model: str | None, fields: dic
     except Invalid as error:
         if error.problems != _NAME_IS_MISSING:
             raise
-        name = f"{period} of {of}" + (f", {model}" if model else "")
+        key = session.get(ApiKey, scope_id) if scope_type == "key" else None
+        whose = of if key is None else f"key {key.name}"
+        name = f"{period} of {whose}" + (f", {model}" if model else "")
         return service.save(session, **about, actor=actor(), at=now(), **fields, name=name[:200])
 
 

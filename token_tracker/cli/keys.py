@@ -14,7 +14,7 @@ from token_tracker.cli.context import COMMAND_LINE, actor, books, now, say
 from token_tracker.cli.options import AHEAD, Span, as_json, placed
 from token_tracker.database.models import ApiKey
 from token_tracker.database.session import reading, transaction
-from token_tracker.services import audit
+from token_tracker.services import audit, key_rules
 from token_tracker.services import keys as service
 from token_tracker.services.first_start import ADMIN
 from token_tracker.services.pages import MAX_LIMIT, Page
@@ -120,12 +120,13 @@ def change(
 @click.option("--overlap", type=Span(), default="0s", help="How long the old key works beside the new one: 1h.")
 @as_json
 def rotate(key_id: str, overlap: timedelta, as_json: bool) -> None:
-    """Make a successor of a key with the same rights; its text goes to stdout, this once."""
+    """Make a successor of a key with the same rights and limits; its text goes to stdout, this once."""
     at, overlap_s = now(), int(overlap.total_seconds())
     with books() as engine, transaction(engine) as session:
         key, text = service.rotate(session, key_id=key_id, overlap_s=overlap_s, created_by=COMMAND_LINE, at=at)
         document = service.public(key)
         audit.record(session, actor(), "key.rotate", key_id, at=at, after=document)
+        key_rules.hand_on(session, key_id=key_id, successor_id=key.id, actor=actor(), at=at)
     _tell(document, text, as_json)
 
 
@@ -154,7 +155,8 @@ def _tell(document: dict[str, Any], text: str, as_json: bool) -> None:
         shown.document(document | {"key": text})
         return
     click.echo(text)
-    say(f"The key '{document['name']}' ({document['id']}) of {document['user']}: shown this once, and kept nowhere.")
+    whose = f"The key '{document['name']}' ({document['id']}) of {document['user']}"
+    say(f"{whose}: shown this once, and kept nowhere; gateways follow within seconds.")
 
 
 def every(page_at: Callable[[str | None], Page[Any]]) -> Iterator[Any]:

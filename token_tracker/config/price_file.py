@@ -19,6 +19,8 @@ from token_tracker.domain.rates import SEARCH, SEARCH_SIZES
 FILE_NAME = "model_prices_and_context_window_backup.json"
 _EXAMPLE = "sample_spec"  # the file documents itself under this name; it is no model
 _LEAST_EXPONENT, _MOST_EXPONENT = -30, 9  # of USD for one unit
+_FAST, _US = "fast", "us"
+_OTHER_SERVICES = ("_batches", "_flex", "_priority")
 _TIER = re.compile(r"_above_(\d+)k_tokens")
 
 
@@ -104,7 +106,27 @@ def rates_of(content: bytes) -> dict[str, dict[str, str]]:
 def _rates(model: Mapping[str, Any]) -> dict[str, str]:
     rates = {field: _plain(value) for field, value in model.items() if _is_rate(field, value)}
     rates |= _search_rates(model.get(SEARCH))
-    return _with_customs(str(model.get("litellm_provider", "")), rates | _tiers(model.get("tiered_pricing")))
+    provider = str(model.get("litellm_provider", ""))
+    rates = _with_customs(provider, rates | _tiers(model.get("tiered_pricing")))
+    return rates | _surcharged(rates, model.get("provider_specific_entry")) if provider == "anthropic" else rates
+
+
+def _surcharged(rates: Mapping[str, str], factors: object) -> dict[str, str]:
+    """Anthropic's fast mode and its region are factors on all rates of tokens: written out as service tiers."""
+    known = {name: value for name, value in (factors.items() if isinstance(factors, dict) else ()) if _is_factor(value)}
+    if _FAST in known and _US in known:
+        known[f"{_US}_{_FAST}"] = known[_FAST] * known[_US]
+    return {
+        f"{field}_{name}": _plain(Decimal(rate) * known[name])
+        for name in (_FAST, _US, f"{_US}_{_FAST}")
+        if name in known
+        for field, rate in rates.items()
+        if "token" in field and not field.endswith(_OTHER_SERVICES)
+    }
+
+
+def _is_factor(value: object) -> bool:
+    return isinstance(value, Decimal) and value.is_finite() and 0 < value < 1000
 
 
 def _with_customs(provider: str, rates: dict[str, str]) -> dict[str, str]:

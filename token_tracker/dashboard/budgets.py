@@ -15,6 +15,7 @@ from token_tracker.database.models import ApiKey
 from token_tracker.domain.access import Permission, scope_of
 from token_tracker.domain.money import format_usd
 from token_tracker.domain.rules import EACH
+from token_tracker.domain.windows import ROLLING_HOURS
 from token_tracker.services import budget_status, budgets
 from token_tracker.services.accounts import find_user
 
@@ -51,7 +52,8 @@ def load_bars(session: Session, viewer: Viewer, *, zone: ZoneInfo, at: datetime)
     bars: list[Bar] = []
     for budget in budgets.list_budgets(session, scope=scope, limit=_READ).items:
         if budget.scope_id == EACH:
-            found = budget_status.members(session, budget_id=budget.id, at=at, limit=_MEMBERS_READ).items
+            page = budget_status.members(session, budget_id=budget.id, at=at, limit=_MEMBERS_READ, scope=scope)
+            found = page.items
         else:
             found = (budget_status.status(session, budget_id=budget.id, at=at),)
         for status in found:
@@ -99,7 +101,7 @@ def _note(status: budget_status.BudgetStatus, measure: budget_status.Measure, zo
         notes.append("nothing is left")
     elif measure.ends_at is not None:
         notes.append(f"at this rate it ends {_time(measure.ends_at, zone)}")
-    if status.window_end is not None:
+    if status.window_end is not None and status.budget.period not in ROLLING_HOURS:
         notes.append(f"resets {_time(status.window_end, zone)}")
     return " · ".join(notes)
 
@@ -109,11 +111,11 @@ def _time(at: datetime, zone: ZoneInfo) -> str:
 
 
 def _amount(value: int, is_money: bool) -> str:
-    """Money to the cent where that says enough."""
+    """Money to the cent where that says enough: from a dollar on, and where there is nothing beyond."""
     if not is_money:
         return f"{value:,} tokens"
     text = format_usd(value)
-    return f"${text[:-7]}" if value >= 10_000_000 or not value else f"${text}"
+    return f"${text[:-7]}" if value >= 10**9 or not value % 10_000_000 else f"${text}"
 
 
 def panel(bars: Sequence[Bar], more: int) -> list[html.Section]:

@@ -46,7 +46,10 @@ def _sqlite_path(url: URL) -> Path:
     if path.is_dir():
         raise DatabaseUrlError(f"DATABASE_URL names the directory {path}: name a file in it.")
     if not path.parent.is_dir():
-        raise DatabaseUrlError(f"DATABASE_URL names {path}, but its directory does not exist: make it first.")
+        raise DatabaseUrlError(
+            f"The directory of the database {path} does not exist: start in Token Tracker's directory, or make the one "
+            "that DATABASE_URL names."
+        )
     return path
 
 

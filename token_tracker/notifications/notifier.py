@@ -142,10 +142,8 @@ def warn_of_unreachable(engine: Engine, settings: Settings) -> None:
         waiting = session.scalar(select(func.count()).where(BudgetAlert.email.is_not(None))) or 0
         reports = session.scalar(select(func.count()).select_from(Report)) or 0
     if (waiting or reports) and not settings.mail.server:
-        log.warning(
-            "%d budget alerts and %d reports go by mail, but SMTP_SERVER is not set: set it, and SMTP_FROM_ADDRESS",
-            waiting,
-            reports,
-        )
+        counts = ((waiting, "budget alert"), (reports, "report"))
+        what = " and ".join(f"{count} {name}{'s' * (count > 1)}" for count, name in counts if count)
+        log.warning("no mail goes out for %s: set SMTP_SERVER and SMTP_FROM_ADDRESS", what)
     for problem, names in found.items():
         log.warning("%s: %s", alert_reach.named(names), problem)

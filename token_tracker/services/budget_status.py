@@ -6,12 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, Table, func, select
 from sqlalchemy.orm import Session
 
-from token_tracker.database.models import Budget, CounterState
+from token_tracker.database.models import Budget
+from token_tracker.domain.access import EVERYTHING, Scope
 from token_tracker.domain.holds import limit_at
 from token_tracker.domain.problems import Invalid, NotFound
 from token_tracker.domain.rules import EACH, BudgetRule, CallFacts, RuleBook
@@ -20,9 +19,10 @@ from token_tracker.services import checks, open_holds
 from token_tracker.services.counters import measures_of
 from token_tracker.services.open_holds import Hold, NodeHolds
 from token_tracker.services.pages import DEFAULT_LIMIT, MAX_LIMIT
+from token_tracker.services.rule_reach import members_within
 from token_tracker.services.rule_rows import microseconds, rule_of
+from token_tracker.services.window_counters import WindowCounters
 
-_STATES = cast(Table, CounterState.__table__).c
 _RECENT = timedelta(hours=24)  # what a rolling window's burn rate is measured over
 _LEAST = timedelta(minutes=1)  # and any other's at least
 _FARTHEST = timedelta(days=3_650)
@@ -88,23 +88,35 @@ class MemberPage:
     next_cursor: str | None
 
 
-def status(session: Session, *, budget_id: str, at: datetime, member: str = "") -> BudgetStatus:
-    """Of a budget, or of one `member` of a budget for each. Raises NotFound, Invalid (`member` is needed, or not)."""
-    look = _Look(session, budget_id, at)
+def status(
+    session: Session, *, budget_id: str, at: datetime, member: str = "", scope: Scope = EVERYTHING
+) -> BudgetStatus:
+    """Of a budget, or of one `member` of a budget for each. Raises NotFound (also for a member outside `scope`),
+    Invalid (`member` is needed, or not)."""
+    look = _Look(session, budget_id, at, scope)
     if (look.rule.scope_id == EACH) != bool(member):
         raise Invalid([("member", "goes with a budget for each ('*'), and only with one")])
+    if member and not look.may_see(member):
+        raise NotFound(look.rule.scope_type, member)
     return look.status_of(member, look.amounts([member]))
 
 
 def members(
-    session: Session, *, budget_id: str, at: datetime, limit: int = DEFAULT_LIMIT, cursor: str | None = None
+    session: Session,
+    *,
+    budget_id: str,
+    at: datetime,
+    limit: int = DEFAULT_LIMIT,
+    cursor: str | None = None,
+    scope: Scope = EVERYTHING,
 ) -> MemberPage:
-    """Those of a budget for each that spent or hold something in its window. Raises NotFound, Invalid."""
+    """Those of a budget for each, within `scope`, that spent or hold something in its window. Raises NotFound,
+    Invalid."""
     if not 1 <= limit <= MAX_LIMIT:
         raise Invalid([("limit", f"must be between 1 and {MAX_LIMIT}")])
     if cursor is not None and not checks.may_be_stored(cursor):
         raise Invalid([("cursor", "is not one that this list gave out")])
-    look = _Look(session, budget_id, at)
+    look = _Look(session, budget_id, at, scope)
     if look.rule.scope_id != EACH:
         raise Invalid([("budget", "is for one; only a budget for each ('*') has members")])
     names = look.member_names(cursor or "", limit + 1)
@@ -117,14 +129,16 @@ def members(
 class _Look:
     """One budget at one moment."""
 
-    def __init__(self, session: Session, budget_id: str, at: datetime) -> None:
+    def __init__(self, session: Session, budget_id: str, at: datetime, scope: Scope) -> None:
         budget = session.get(Budget, budget_id) if checks.may_be_stored(budget_id) else None
         if budget is None:
             raise NotFound("budget", budget_id)
         self.budget, self.rule, self._at = budget, rule_of(budget, budget.top_ups), at
         rule = self.rule
-        self._session = session
+        seen = members_within(scope, rule.scope_type) if rule.scope_id == EACH else None
+        self._seen = None if seen is None else sorted(session.scalars(seen))  # None: all members
         self._window = window_of(rule.period, rule.timezone, microseconds(at), rule.starts_at_us)
+        self._counters = WindowCounters(session, rule.id, self._window)
         self._nodes: Nodes = open_holds.load(session, at=at)
         self._held = {
             measure: open_holds.held_by_member(self._nodes, rule.id, measure, self._window.start_s, self._window.end_s)
@@ -136,23 +150,15 @@ class _Look:
     def member_names(self, after: str, limit: int) -> list[str]:
         """Of the window, in order."""
         names = {name for both in self._held.values() for held in both for name in held if name > after}
+        if self._seen is not None:
+            names &= set(self._seen)
         for measure in measures_of(self.rule):
-            self._in_order[measure] = list(self._session.scalars(self._counted(measure, after).limit(limit)))
+            self._in_order[measure] = self._counters.names(measure, after, limit, self._seen)
             names.update(self._in_order[measure])
         return sorted(names)[:limit]
 
-    def _counted(self, measure: str, after: str) -> Select[str]:
-        """Leaps from each member to the next: a rolling window has up to 720 counters of each."""
-        counters = select(_STATES.member).where(_STATES.budget_id == self.rule.id, _STATES.measure == measure)
-
-        def following(name: Any) -> ScalarSelect[str]:
-            return counters.where(_STATES.member > name).order_by(_STATES.member).limit(1).scalar_subquery()
-
-        known = select(following(after).label("name")).cte("known", recursive=True)
-        known = known.union_all(select(following(known.c.name)).where(known.c.name.is_not(None)))
-        # In order by its nature, so that LIMIT ends it. A value of each, as an EXISTS would be a join to PostgreSQL.
-        in_window = select(_STATES.bucket).where(*self._in_window(measure), _STATES.member == known.c.name).limit(1)
-        return select(known.c.name).where(in_window.scalar_subquery().is_not(None))
+    def may_see(self, member: str) -> bool:
+        return self._seen is None or member in self._seen
 
     def amounts(self, names: Sequence[str]) -> dict[tuple[str, str], tuple[int, int, int]]:
         """(spent, unproven, spent lately) by measure and member."""
@@ -162,20 +168,8 @@ class _Look:
             counted = [name for name in self._in_order.get(measure, names) if name in wanted]
             if not counted:
                 continue
-            # A range of the index: for a list of names alone PostgreSQL may read all members' counters.
-            in_range = _STATES.member.between(counted[0], counted[-1])
-            statement = (
-                select(
-                    _STATES.member,
-                    func.sum(_STATES.spent),
-                    func.sum(_STATES.unproven),
-                    func.coalesce(func.sum(_STATES.spent).filter(_STATES.bucket > recent_s), 0),
-                )
-                .where(*self._in_window(measure), in_range, _STATES.member.in_(counted))
-                .group_by(_STATES.member)
-            )
-            for member, spent, unproven, lately in self._session.execute(statement):
-                found[measure, member] = int(spent), int(unproven), int(lately)
+            for member, spent, unproven, lately in self._counters.sums(measure, counted, recent_s):
+                found[measure, member] = spent, unproven, lately
         return found
 
     def status_of(self, member: str, amounts: dict[tuple[str, str], tuple[int, int, int]]) -> BudgetStatus:
@@ -229,15 +223,6 @@ class _Look:
         ends_at = self._at + timedelta(seconds=until)
         is_later = self.rule.period not in ROLLING_HOURS and ends_at.timestamp() >= self._window.end_s
         return None if is_later or until >= _FARTHEST.total_seconds() else ends_at
-
-    def _in_window(self, measure: str) -> list[ColumnElement[bool]]:
-        window: Window = self._window
-        return [
-            _STATES.budget_id == self.rule.id,
-            _STATES.measure == measure,
-            _STATES.bucket >= window.start_s,
-            _STATES.bucket < window.end_s,
-        ]
 
     def _holds_by_member(self) -> dict[str, list[LiveHold]]:
         found: defaultdict[str, list[LiveHold]] = defaultdict(list)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from token_tracker.database.models import RefusalsBooked, RefusalsHourly
 from token_tracker.domain.access import EVERYTHING, Scope
 from token_tracker.services import bulk
+from token_tracker.services.usage import format_time
 
 _TABLE, _BOOKED = (cast(Table, model.__table__) for model in (RefusalsHourly, RefusalsBooked))
 _KEY = tuple(column.name for column in _TABLE.primary_key.columns)
@@ -84,6 +85,12 @@ class Refused:
     calls: int
     first_hour: datetime
     last_hour: datetime
+
+
+def public(refused: Refused) -> dict[str, Any]:
+    """As API and command line show it."""
+    hours = {"first_hour": format_time(refused.first_hour), "last_hour": format_time(refused.last_hour)}
+    return asdict(refused) | hours
 
 
 def refusals(session: Session, filters: RefusalFilters, *, limit: int) -> Sequence[Refused]:

@@ -91,4 +91,5 @@ def rule_of(budget: Budget, top_ups: Sequence[BudgetTopUp]) -> BudgetRule:
             for top_up in top_ups
         ),
         is_built=budget.counter_built_at is not None,
+        name=budget.name,
     )

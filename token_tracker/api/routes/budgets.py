@@ -63,9 +63,12 @@ def status(call: Call, budget_id: str, query: StatusQuery) -> Status | StatusPag
     with reading(call.engine) as session:
         budget = budgets.get(session, budget_id=budget_id, scope=call.scope)
         if budget.scope_id != EACH or query.member is not None:
-            found = budget_status.status(session, budget_id=budget_id, at=call.at, member=query.member or "")
+            member = query.member or ""
+            found = budget_status.status(session, budget_id=budget_id, at=call.at, member=member, scope=call.scope)
             return status_shown(found)
-        page = budget_status.members(session, budget_id=budget_id, at=call.at, limit=query.limit, cursor=query.cursor)
+        page = budget_status.members(
+            session, budget_id=budget_id, at=call.at, limit=query.limit, cursor=query.cursor, scope=call.scope
+        )
         return StatusPage([status_shown(each) for each in page.items], page.next_cursor)
 
 

@@ -25,7 +25,7 @@ from token_tracker.database.models import ApiKey, User
 from token_tracker.database.session import reading, transaction
 from token_tracker.domain.access import EVERYTHING, Permission, may_put_on_key
 from token_tracker.domain.problems import Invalid
-from token_tracker.services import budgets, keys, rate_limits
+from token_tracker.services import budgets, key_rules, keys, rate_limits
 
 
 def list_keys(call: Call, query: KeyQuery) -> KeyPage:
@@ -119,6 +119,7 @@ def rotate(call: Call, key_id: str, body: KeyRotate) -> NewKey:
             scope=call.scope,
         )
         call.record(session, "key.rotate", key_id, after=key_shown(key))
+        key_rules.hand_on(session, key_id=key_id, successor_id=key.id, actor=call.actor, at=call.at)
     return new_key_shown(key, text)
 
 

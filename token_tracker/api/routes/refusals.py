@@ -12,7 +12,6 @@ from token_tracker.database.session import reading
 from token_tracker.domain.access import Permission
 from token_tracker.domain.problems import Invalid
 from token_tracker.services import refusals as service
-from token_tracker.services.usage import format_time
 
 
 class RefusalsQuery(Input, frozen=True):
@@ -65,22 +64,7 @@ def refusals(call: Call, query: RefusalsQuery) -> RefusalsList:
     )
     with reading(call.engine) as session:
         found = service.refusals(session, filters, limit=query.limit)
-    return RefusalsList([_item(each) for each in found])
-
-
-def _item(found: service.Refused) -> RefusalsItem:
-    return RefusalsItem(
-        code=found.code,
-        status=found.status,
-        key_id=found.key_id,
-        user=found.user,
-        team=found.team,
-        model=found.model,
-        endpoint=found.endpoint,
-        calls=found.calls,
-        first_hour=format_time(found.first_hour),
-        last_hour=format_time(found.last_hour),
-    )
+    return RefusalsList([RefusalsItem(**service.public(each)) for each in found])
 
 
 ROUTES = (

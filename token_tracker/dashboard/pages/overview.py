@@ -98,7 +98,7 @@ def cards(overview: Overview) -> list[html.Div]:
             f"${format_usd(totals.cost_nano_usd)}",
             f"without the {unpriced:,} unpriced" if unpriced else "",
         ),
-        _card("Calls", "calls", f"{totals.calls:,}", f"{totals.attempts:,} attempts"),
+        _card("Calls", "calls", f"{totals.calls:,}", f"{totals.attempts:,} attempt{'s' * (totals.attempts != 1)}"),
         _card(
             "Tokens",
             "tokens",
