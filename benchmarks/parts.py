@@ -7,6 +7,9 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -28,7 +31,7 @@ from benchmarks.apparatus import (
     table,
 )
 from benchmarks.gateway import RULES, House
-from benchmarks.load import Target, wrk
+from benchmarks.load import TRANSLATED, Target, wrk
 from benchmarks.servers import LITELLM_KEY, bare_litellm, cpu_s, rss_mb
 
 
@@ -176,12 +179,6 @@ def translating(bench: Bench) -> None:
 
 
 def wait_for_child(house: House) -> None:
-    import time
-    import urllib.error
-    import urllib.request
-
-    from benchmarks.load import TRANSLATED
-
     headers = {"Authorization": f"Bearer {house.key}", "Content-Type": "application/json"}
     until = time.monotonic() + 60
     while True:

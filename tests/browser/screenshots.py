@@ -28,19 +28,22 @@ MODELS = (
     ("openai", "o4-mini", 15),
 )
 PEOPLE = {"ana": "search", "ben": "search", "chloe": "support", "dev": "platform"}
+REFUSED = "eva"  # of a team that may spend nothing
+TRIAL = "trial"
 AGENTS = ("indexer", "triage", "review-bot", "claude-code")
 HOURS = 48
 BUDGETS: tuple[dict[str, Any], ...] = (
-    {"name": "Everything", "scope": {"type": "global"}, "limit_usd": "120", "period": "monthly"},
-    {"name": "Search", "scope": {"type": "team", "id": "search"}, "limit_usd": "4", "period": "daily"},
-    {"name": "Support", "scope": {"type": "team", "id": "support"}, "limit_usd": "2", "period": "daily"},
-)
+    {"name": "Everything", "scope": {"type": "global"}, "limit_usd": "120", "period": "rolling_30d"},
+    {"name": "Search", "scope": {"type": "team", "id": "search"}, "limit_usd": "12", "period": "rolling_24h"},
+    {"name": "Support", "scope": {"type": "team", "id": "support"}, "limit_usd": "6", "period": "rolling_24h"},
+    {"name": "Trial", "scope": {"type": "team", "id": TRIAL}, "limit_tokens": 10, "period": "daily"},
+)  # at every hour of the day the same share of them is used
 
 
 def main(directory: Path) -> None:
     with tempfile.TemporaryDirectory() as place, Installation(Path(place)).start("all", 90) as installation:
         fill(installation, datetime.now(UTC))
-        with browser(Path(place), width=1400, height=1500) as driver:
+        with browser(Path(place), width=1400, height=1980) as driver:
             take(installation, driver, directory)
 
 
@@ -53,14 +56,16 @@ def fill(installation: Installation, now: datetime) -> None:
         assert status in (200, 201), text
         return json.loads(text)
 
-    for team in sorted(set(PEOPLE.values())):
+    people = PEOPLE | {REFUSED: TRIAL}
+    for team in sorted(set(people.values())):
         post("teams", {"name": team.title()})
     keys = {}
-    for name, team in PEOPLE.items():
+    for name, team in people.items():
         person = post("users", {"username": name, "password": f"a-password-of-{name}", "role": "member", "team": team})
         keys[name] = post("keys", {"name": name, "user": person["username"], "permissions": ["ingest"]})["key"]
     for budget in BUDGETS:
         post("budgets", budget)
+    refused = keys.pop(REFUSED)
     rng = random.Random(7)
     for name, key in keys.items():
         events = [event(rng, f"{name}-{number}", now) for number in range(450)]
@@ -68,10 +73,18 @@ def fill(installation: Installation, now: datetime) -> None:
         wait_until(partial(accepts, installation, url, events, bearer), 20, "a gateway that knows the key")
     for text in ("Hello, who is there?", "What did we spend today?", "And on which model?"):
         wait_until(lambda text=text: installation.chat(text=text)[0] == 200, 20, "the budgets' counters")  # type: ignore[misc]
+    for _ in range(7):
+        wait_until(partial(is_refused, installation, refused), 20, "a refused call")
 
 
 def accepts(installation: Installation, url: str, events: list[dict[str, Any]], headers: dict[str, str]) -> bool:
     return installation.call("POST", url, events, headers)[0] == 200
+
+
+def is_refused(installation: Installation, key: str) -> bool:
+    said = {"model": "demo", "messages": [{"role": "user", "content": "One more."}]}
+    address = f"{installation.proxy_url}/v1/chat/completions"
+    return installation.call("POST", address, said, {"authorization": f"Bearer {key}"})[0] == 402
 
 
 def event(rng: random.Random, name: str, now: datetime) -> dict[str, Any]:

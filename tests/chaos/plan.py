@@ -22,6 +22,7 @@ DIRECT_MANNERS = {
     "reasoning": 2,
     "no-usage": 1,
     "gzip": 1,
+    "brotli": 1,
     "dies-mid-stream": 2,
     "ends-early": 1,
     "error-event": 1,

@@ -27,6 +27,7 @@ NAMES = frozenset(
         "audio",
         "null-details",
         "gzip",
+        "brotli",
         "crlf",
         "comments",
         "multiline",

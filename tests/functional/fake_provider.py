@@ -27,7 +27,7 @@ models that begin neither with 'fake-' nor with 'claude-' are plain, an unknown 
 - `no-usage`; `usage-in-choices` (Kimi), `usage-in-x-groq` (Groq), `usage-in-every-chunk`, `usage-unasked`: chat
   streams, whether asked or not; `usage-is-text`, `output-is-negative`: nonsense in whole answers;
   `null-details`: every detail object of a usage is null;
-- `gzip` (only if the client accepts it), `crlf`, `comments`, `multiline`, `no-space`, `cut-every-byte`,
+- `gzip`, `brotli` (only if the client accepts it), `crlf`, `comments`, `multiline`, `no-space`, `cut-every-byte`,
   `content-length-sse`: the same stream, differently laid out;
 - `dies-mid-stream`: the connection is cut after half of the words (R // 2), or half of a whole body; `ends-early`: a
   clean end there, without the terminal event; `error-event`: an error event there, then a clean end; `hang-mid-stream`:

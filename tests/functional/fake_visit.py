@@ -9,8 +9,9 @@ import email.policy
 import itertools
 import zlib
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Protocol
 
+import brotli
 import msgspec
 
 from tests.functional.fake_manners import (
@@ -181,9 +182,9 @@ class Visit:
             answer = remember(self.content, answer)
         body = msgspec.json.encode(answer)
         headers = self._headers(reply, b"application/json")
-        if "gzip" in manner and "gzip" in self.asked.get("accept-encoding", ""):
-            body = _gzipped(body)
-            headers = [*headers, (b"content-encoding", b"gzip")]
+        if coding := self._coding(manner):
+            body = coding.press(body) + coding.end()
+            headers = [*headers, (b"content-encoding", coding.name)]
         self.entry.id = answer.get("id", "")
         self.entry.billed = bill(reply.usage) if "usage" in wire.answer(call, reply) else {}
         self.entry.reported = answer.get("usage")
@@ -205,14 +206,22 @@ class Visit:
         if "content-length-sse" in manner:
             length = sum(len(encoded(event, manner)) for event in events)
             headers = [*headers, (b"content-length", str(length).encode())]
-        pressed = _gzip() if "gzip" in manner and "gzip" in self.asked.get("accept-encoding", "") else None
-        await self._start(200, [*headers, (b"content-encoding", b"gzip")] if pressed else headers)
-        if await self._events(events, reply, manner, pressed):
-            if pressed:
-                await self._bytes(pressed.flush(), manner)
+        coding = self._coding(manner)
+        await self._start(200, [*headers, (b"content-encoding", coding.name)] if coding else headers)
+        if await self._events(events, reply, manner, coding):
+            if coding:
+                await self._bytes(coding.end(), manner)
             await self._end()
 
-    async def _events(self, events: list[Event], reply: Reply, manner: Manner, pressed: Any) -> bool:
+    def _coding(self, manner: Manner) -> Coding | None:
+        """Only one that the client accepts."""
+        accepted = self.asked.get("accept-encoding", "")
+        for named, coding in (("gzip", Gzip), ("brotli", Brotli)):
+            if named in manner and coding.name.decode() in accepted:
+                return coding()
+        return None
+
+    async def _events(self, events: list[Event], reply: Reply, manner: Manner, coding: Coding | None) -> bool:
         """Send them, as far as manner and client let it; whether the answer is to be ended properly."""
         half, said = len(reply.pieces) // 2, 0
         self.entry.billed = bill(reply.usage._replace(output_tokens=reply.usage.output_tokens - len(reply.pieces)))
@@ -228,7 +237,7 @@ class Visit:
                 self.entry.billed["output_tokens"] = self.entry.billed.get("output_tokens", 0) + 1
             self.entry.reported = told_usage(event.data) or self.entry.reported
             raw = encoded(event, manner)
-            await self._bytes(pressed.compress(raw) + pressed.flush(zlib.Z_SYNC_FLUSH) if pressed else raw, manner)
+            await self._bytes(coding.press(raw) if coding else raw, manner)
         return True
 
     async def _at_half(self, manner: Manner) -> bool | None:
@@ -304,10 +313,39 @@ def marker_of(content: Json) -> str:
     )
 
 
-def _gzip() -> Any:
-    return zlib.compressobj(wbits=31)
+class Coding(Protocol):
+    """A content coding: each piece can be read when it comes."""
+
+    name: bytes
+
+    def press(self, data: bytes) -> bytes: ...
+
+    def end(self) -> bytes: ...
 
 
-def _gzipped(body: bytes) -> bytes:
-    pressed = _gzip()
-    return pressed.compress(body) + pressed.flush()  # type: ignore[no-any-return]
+class Gzip:
+    name = b"gzip"
+
+    def __init__(self) -> None:
+        self._press = zlib.compressobj(wbits=31)
+
+    def press(self, data: bytes) -> bytes:
+        return self._press.compress(data) + self._press.flush(zlib.Z_SYNC_FLUSH)
+
+    def end(self) -> bytes:
+        return self._press.flush()
+
+
+class Brotli:
+    name = b"br"
+
+    def __init__(self) -> None:
+        self._press = brotli.Compressor()
+
+    def press(self, data: bytes) -> bytes:
+        pressed: bytes = self._press.process(data) + self._press.flush()
+        return pressed
+
+    def end(self) -> bytes:
+        end: bytes = self._press.finish()
+        return end

@@ -100,7 +100,7 @@ def test_four_workers_spend_one_budget_together_and_one_of_them_may_die(tmp_path
         with ThreadPoolExecutor(8) as clients:
             first = list(clients.map(lambda _: code(house.chat(max_tokens=20)), range(20)))
             os.kill(workers[0], signal.SIGKILL)
-            wait_until(lambda: len(house.child_pids("gateway")) == 4, 10, "the fourth worker again")
+            wait_until(lambda: len(house.child_pids("gateway")) == 4, 30, "the fourth worker again")
             rest: list[str] = []
             while "budget_exceeded" not in rest and len(rest) < 3000:
                 rest += clients.map(lambda _: safely(house), range(150))

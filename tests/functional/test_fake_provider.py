@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anthropic
+import brotli
 import httpx
 import openai
 import pytest
@@ -85,7 +86,16 @@ def test_a_stream_is_billed_to_its_end(provider: FakeProvider, path: str) -> Non
 
 def test_the_official_clients_understand_every_layout(provider: FakeProvider) -> None:
     with openai.OpenAI(base_url=provider.openai_base, api_key="any", max_retries=0) as client:
-        for manner in ("plain", "gzip", "crlf", "comments", "no-space", "cut-every-byte", "content-length-sse"):
+        for manner in (
+            "plain",
+            "gzip",
+            "brotli",
+            "crlf",
+            "comments",
+            "no-space",
+            "cut-every-byte",
+            "content-length-sse",
+        ):
             chunks = client.chat.completions.create(
                 model=f"fake-{manner}",
                 messages=[{"role": "user", "content": "one two three"}],
@@ -223,15 +233,20 @@ def test_the_official_clients_raise_their_own_errors(provider: FakeProvider) -> 
         client_of_anthropic.messages.create(model="fake-429", max_tokens=1, messages=[{"role": "user", "content": "x"}])
 
 
-def test_gzip_is_sent_only_to_those_who_take_it(provider: FakeProvider) -> None:
+@pytest.mark.parametrize(
+    ("manner", "coding", "read"), [("gzip", "gzip", gzip.decompress), ("brotli", "br", brotli.decompress)]
+)
+def test_a_coding_is_sent_only_to_those_who_take_it(
+    provider: FakeProvider, manner: str, coding: str, read: Callable[[bytes], bytes]
+) -> None:
     for stream_it in (False, True):
-        body = request("fake-gzip", "gzip", stream=stream_it)
-        for accepted, expected in (("gzip", "gzip"), ("identity", None)):
+        body = request(f"fake-{manner}", manner, stream=stream_it)
+        for accepted, expected in ((coding, coding), ("identity", None)):
             headers = {"accept-encoding": accepted}
             with httpx.stream("POST", provider.url + STREAMED[0], json=body, headers=headers) as answer:
                 raw = b"".join(answer.iter_raw())
             assert answer.headers.get("content-encoding") == expected
-            assert b"Hello" in (gzip.decompress(raw) if expected else raw)
+            assert b"Hello" in (read(raw) if expected else raw)
 
 
 def test_the_layouts_are_what_they_say(provider: FakeProvider) -> None:

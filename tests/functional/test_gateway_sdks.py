@@ -28,7 +28,7 @@ RATES = {"input_cost_per_token": 0.000001, "output_cost_per_token": 0.000002}
 CHAT_MANNERS = [
     "plain", "cached", "reasoning", "audio", "usage-in-choices", "usage-in-x-groq", "usage-in-every-chunk",
     "usage-unasked", "null-details", "crlf", "comments", "multiline", "no-space", "cut-every-byte",
-    "content-length-sse", "gzip",
+    "content-length-sse", "gzip", "brotli",
 ]  # fmt: skip
 MESSAGES_MANNERS = [
     "plain",
@@ -40,6 +40,7 @@ MESSAGES_MANNERS = [
     "no-space",
     "cut-every-byte",
     "gzip",
+    "brotli",
 ]
 
 

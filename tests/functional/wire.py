@@ -71,7 +71,7 @@ def form_body(model: str, marker: str, **more: str) -> bytes:
     for name, kind in (("file", b"audio/wav"), ("image", b"image/png")):
         head = b'Content-Type: %s\r\nContent-Disposition: form-data; filename="a;name=\\"model\\".x"; name="%s"'
         parts.insert(1, head % (kind, name.encode()) + b"\r\n\r\n" + SOUND)
-    return b"preamble\r\n" + b"".join(line + b" \t\r\n" + part + b"\r\n" for part in parts) + line + b"--\r\nepilogue"
+    return b"preamble\r\n" + b"".join(line + b"\r\n" + part + b"\r\n" for part in parts) + line + b"--\r\nepilogue"
 
 
 def request(path: str, model: str, marker: str, **more: Any) -> tuple[bytes, str]:
