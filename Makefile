@@ -37,7 +37,7 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	@$(COMPILE) $(VENV)/lib || true
 	@touch $@
 
-# Three processes, as much of a test is waiting; a file's tests stay in one. Failing ones alone: .venv/bin/python -m pytest tests/…
+# Three processes, as much of a test is waiting; a file's tests stay in one (tests/scheduling.py). Failing ones alone: .venv/bin/python -m pytest tests/…
 test: install $(VENV)/.dev
 	@$(PY) -m pytest -n 3 --dist loadfile
 
