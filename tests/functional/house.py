@@ -19,6 +19,7 @@ from tests.functional.installation import DEMO_MODEL, ROOT, Installation, wait_u
 from tests.functional.provider_books import FakeProvider
 
 UPSTREAM_KEY = leaks.secret("upstream key", "sk-the-key-of-the-provider")
+BEHAVIOUR = {"max_retries": 0, "timeout": 45}  # of the clients: an error is told at once, and where it hangs
 # USD per token of the models 'fake-…' and 'claude-…'. The numbers that tests expect are worked out by hand from these:
 # 3 in, 0.3 from a cache, 3.75 and 6 into it, 15 out, 20 reasoning, per million.
 RATES = {
@@ -105,15 +106,15 @@ class House:
         return int(self.installation.environment["TOKEN_TRACKER_MAX_BODY_SIZE"])
 
     def openai(self, **options: Any) -> openai.OpenAI:
-        """OpenAI's client as its users make it, but that it does not try again by itself."""
+        """OpenAI's client as its users make it, but that it neither tries again by itself nor waits for minutes."""
         base_url = self.proxy_url + "/v1"
-        client = openai.OpenAI(**{"base_url": base_url, "api_key": self.key, "max_retries": 0, **options})
+        client = openai.OpenAI(**{"base_url": base_url, "api_key": self.key, **BEHAVIOUR, **options})
         self._clients.append(client)
         return client
 
     def anthropic(self, **options: Any) -> anthropic.Anthropic:
         """Anthropic's client, likewise."""
-        client = anthropic.Anthropic(**{"base_url": self.proxy_url, "api_key": self.key, "max_retries": 0, **options})
+        client = anthropic.Anthropic(**{"base_url": self.proxy_url, "api_key": self.key, **BEHAVIOUR, **options})
         self._clients.append(client)
         return client
 
