@@ -168,3 +168,30 @@ def test_a_node_that_never_comes_back_is_given_up_and_one_that_speaks_is_not(ter
     assert [action for action, *_ in terminal.log()] == ["node.release"]
     assert isinstance(terminal.typed("nodes", "release", "here", "x").exception, Conflict)
     assert isinstance(terminal.typed("nodes", "release", "nobody", "x").exception, NotFound)
+
+
+def test_a_name_or_a_scope_in_an_ids_place_is_answered_with_the_ids(terminal: Terminal) -> None:
+    key = terminal.json("keys", "create", "mine")["id"]
+    budget = terminal.json("budgets", "set", f"key:{key}", "total", "1")["id"]
+    limit = terminal.json("limits", "set", "global", "60/minute")["id"]
+    freeze = terminal.json("freezes", "create", f"key:{key}", "a runaway agent")["id"]
+    terminal.must("tokens", "create", "grafana", "--permission", "usage:read")
+    token = terminal.json("tokens", "list")[0]["id"]
+    report = terminal.json("reports", "create", "Core", "weekly", "ana@example.com")["id"]
+    for words, identity in (
+        (("budgets", "delete", f"key:{key}"), budget),
+        (("budgets", "top-up", "total of key mine", "1"), budget),
+        (("limits", "delete", "global"), limit),
+        (("freezes", "delete", f"key:{key}"), freeze),
+        (("keys", "revoke", "mine"), key),
+        (("keys", "rotate", "mine"), key),
+        (("tokens", "revoke", "grafana"), token),
+        (("reports", "delete", "Core"), report),
+        (("reports", "change", "Core", "--hour", "8"), report),
+    ):
+        typed = terminal.typed(*words)
+        assert typed.exit_code == 1 and f"What you may mean:\n  {identity}  " in typed.stderr, words
+        nobody = (*words[:2], "nobody", *words[3:])
+        assert isinstance(terminal.typed(*nobody).exception, NotFound), nobody
+    assert len(terminal.json("freezes", "list")) == len(terminal.json("limits", "list")) == 1
+    assert f"key:{key}" in terminal.must("freezes", "list") and "global" in terminal.must("limits", "list")

@@ -12,11 +12,12 @@ from sqlalchemy.orm import Session
 from token_tracker.cli import shown
 from token_tracker.cli.context import actor, books, now, say, say_if_no_mail
 from token_tracker.cli.keys import every
+from token_tracker.cli.meant import Candidate, by_id, scope_name
 from token_tracker.cli.options import AHEAD, as_json, placed, scope
 from token_tracker.database.models import ApiKey, Budget
 from token_tracker.database.session import reading, transaction
 from token_tracker.domain.money import format_usd
-from token_tracker.domain.problems import Invalid, NotFound
+from token_tracker.domain.problems import Invalid
 from token_tracker.domain.rules import EACH
 from token_tracker.domain.windows import PERIODS
 from token_tracker.services import budget_fields, budget_status
@@ -67,7 +68,7 @@ def _rows(status: BudgetStatus) -> Iterator[tuple[object, ...]]:
     """One for each measure: money, tokens."""
     budget = status.budget
     name = budget.scope_id if budget.scope_id != EACH else status.member_id
-    scoped = f"{budget.scope_type}:{name}" if name else budget.scope_type
+    scoped = scope_name(budget.scope_type, name)
     state = "building" if status.is_building else budget.enforcement
     about = (budget.id, budget.name, scoped, budget.model, budget.period, state)
     if (usd := status.usd) is not None:
@@ -177,10 +178,10 @@ def _alert(text: str) -> dict[str, str]:
 def top_up(budget_id: str, usd: str, until: datetime | None) -> None:
     """Raise a budget's limit by USD until then."""
     with books() as engine, transaction(engine) as session:
-        _must_be_there(session, budget_id)
-        made = service.top_up(
-            session, budget_id=budget_id, amount_usd=usd, until=placed(until, UTC), actor=actor(), at=now()
-        )
+        with by_id("budget", budget_id, lambda: _called(session)):
+            made = service.top_up(
+                session, budget_id=budget_id, amount_usd=usd, until=placed(until, UTC), actor=actor(), at=now()
+            )
         said = format_usd(made.amount_nano_usd)
     say(f"{said} USD more for {budget_id}; gateways follow within seconds.")
 
@@ -189,25 +190,11 @@ def top_up(budget_id: str, usd: str, until: datetime | None) -> None:
 @click.argument("budget_id")
 def delete(budget_id: str) -> None:
     """Delete a budget with its counters; the calls stay in the ledger."""
-    with books() as engine, transaction(engine) as session:
-        _must_be_there(session, budget_id)
+    with books() as engine, transaction(engine) as session, by_id("budget", budget_id, lambda: _called(session)):
         service.delete(session, budget_id=budget_id, actor=actor(), at=now())
     say(f"The budget {budget_id} is deleted.")
 
 
-def _must_be_there(session: Session, budget_id: str) -> None:
-    """Raises NotFound; for the name or the scope of a budget a ClickException with the ids of those that have it."""
-    try:
-        service.get(session, budget_id=budget_id)
-    except NotFound:
-        scope_type, scope_id = scope(budget_id)
-        found = every(lambda cursor: service.list_budgets(session, limit=MAX_LIMIT, cursor=cursor))
-        meant = [
-            f"  {each.id}  {each.period}, '{each.name}'"
-            for each in found
-            if each.name == budget_id or (each.scope_type, each.scope_id) == (scope_type, scope_id or "")
-        ]
-        if not meant:
-            raise
-        lines = [f"'{budget_id}' is not the id of a budget, which is needed here. What you may mean:", *meant]
-        raise click.ClickException("\n".join(lines)) from None
+def _called(session: Session) -> Iterator[Candidate]:
+    for each in every(lambda cursor: service.list_budgets(session, limit=MAX_LIMIT, cursor=cursor)):
+        yield each.id, f"{each.period}, '{each.name}'", (each.name, scope_name(each.scope_type, each.scope_id))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import click
+from sqlalchemy.orm import Session
 
 from token_tracker.cli import shown
 from token_tracker.cli.context import actor, books, now, say
 from token_tracker.cli.keys import every
+from token_tracker.cli.meant import Candidate, by_id, scope_name
 from token_tracker.cli.options import as_json, scope
 from token_tracker.database.models import Freeze
 from token_tracker.database.session import reading, transaction
@@ -14,7 +19,7 @@ from token_tracker.services import freezes as service
 from token_tracker.services.pages import MAX_LIMIT
 from token_tracker.services.usage import format_time
 
-_COLUMNS = ("id", "scope_type", "scope_id", "model", "reason", "created_by", "created_at")
+_COLUMNS = ("id", "scope", "model", "reason", "created_by", "created_at")
 
 
 @click.group(no_args_is_help=True)
@@ -29,7 +34,11 @@ def list_(as_json: bool) -> None:
     with books() as engine, reading(engine) as session:
         found = every(lambda cursor: service.list_freezes(session, limit=MAX_LIMIT, cursor=cursor))
         items = [_document(each) for each in found]
-    shown.listed(items, _COLUMNS, as_json)
+    if as_json:
+        shown.document(items)
+    else:
+        scoped = [item | {"scope": scope_name(item["scope_type"], item["scope_id"])} for item in items]
+        shown.listed(scoped, _COLUMNS, as_json)
 
 
 @freezes.command()
@@ -61,11 +70,16 @@ def create(of: str, reason: str, model: str | None, as_json: bool) -> None:
 @click.argument("freeze_id")
 def delete(freeze_id: str) -> None:
     """Let the calls through again."""
-    with books() as engine, transaction(engine) as session:
+    with books() as engine, transaction(engine) as session, by_id("freeze", freeze_id, lambda: _called(session)):
         service.unfreeze(session, freeze_id=freeze_id, actor=actor(), at=now())
     say(f"The freeze {freeze_id} has ended; gateways follow within seconds.")
 
 
-def _document(found: Freeze) -> dict[str, object]:
+def _document(found: Freeze) -> dict[str, Any]:
     made = {"created_at": format_time(found.created_at), "created_by": found.created_by}
     return {"id": found.id} | service.public(found) | made
+
+
+def _called(session: Session) -> Iterator[Candidate]:
+    for each in every(lambda cursor: service.list_freezes(session, limit=MAX_LIMIT, cursor=cursor)):
+        yield each.id, each.reason, (scope_name(each.scope_type, each.scope_id),)

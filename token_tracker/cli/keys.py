@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from token_tracker.cli import shown
 from token_tracker.cli.context import COMMAND_LINE, actor, books, now, say
+from token_tracker.cli.meant import Candidate, by_id
 from token_tracker.cli.options import AHEAD, Span, as_json, placed
 from token_tracker.database.models import ApiKey
 from token_tracker.database.session import reading, transaction
@@ -123,7 +124,8 @@ def rotate(key_id: str, overlap: timedelta, as_json: bool) -> None:
     """Make a successor of a key with the same rights and limits; its text goes to stdout, this once."""
     at, overlap_s = now(), int(overlap.total_seconds())
     with books() as engine, transaction(engine) as session:
-        key, text = service.rotate(session, key_id=key_id, overlap_s=overlap_s, created_by=COMMAND_LINE, at=at)
+        with by_id("key", key_id, lambda: _called(session)):
+            key, text = service.rotate(session, key_id=key_id, overlap_s=overlap_s, created_by=COMMAND_LINE, at=at)
         document = service.public(key)
         audit.record(session, actor(), "key.rotate", key_id, at=at, after=document)
         key_rules.hand_on(session, key_id=key_id, successor_id=key.id, actor=actor(), at=at)
@@ -144,10 +146,16 @@ keys.add_command(disable, "revoke")
 def _changed(key_id: str, action: str, change: Callable[[Session, datetime], ApiKey]) -> dict[str, Any]:
     at = now()
     with books() as engine, transaction(engine) as session:
-        before = service.public(service.get(session, key_id=key_id))
+        with by_id("key", key_id, lambda: _called(session)):
+            before = service.public(service.get(session, key_id=key_id))
         after = service.public(change(session, at))
         audit.record(session, actor(), action, key_id, at=at, before=before, after=after)
     return after
+
+
+def _called(session: Session) -> Iterator[Candidate]:
+    for each in every(lambda cursor: service.list_keys(session, limit=MAX_LIMIT, cursor=cursor)):
+        yield each.id, f"of {each.user_id}" + (", revoked" if each.revoked_at else ""), (each.name, each.prefix)
 
 
 def _tell(document: dict[str, Any], text: str, as_json: bool) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import click
+from sqlalchemy.orm import Session
 
 from token_tracker.cli import shown
 from token_tracker.cli.context import actor, books, now, say
 from token_tracker.cli.keys import every
+from token_tracker.cli.meant import Candidate, by_id, scope_name
 from token_tracker.cli.options import as_json, scope
 from token_tracker.database.session import reading, transaction
 from token_tracker.services import rate_limit_fields, rate_limits
 from token_tracker.services.pages import MAX_LIMIT
 
-_COLUMNS = ("id", "scope_type", "scope_id", "model", "limit", "unit", "period", "on_store_error", "source")
+_COLUMNS = ("model", "limit", "unit", "period", "on_store_error", "source")
 
 
 @click.group(no_args_is_help=True)
@@ -30,7 +34,11 @@ def list_(as_json: bool) -> None:
     if as_json:
         shown.document(items)
     else:
-        shown.table(_COLUMNS, ([item[name] for name in _COLUMNS] for item in items), right=("limit",))
+        rows = (
+            [item["id"], scope_name(item["scope_type"], item["scope_id"]), *(item[name] for name in _COLUMNS)]
+            for item in items
+        )
+        shown.table(("id", "scope", *_COLUMNS), rows, right=("limit",))
 
 
 @limits.command("set")
@@ -73,6 +81,12 @@ def set_(of: str, rate: str, unit: str, model: str | None, on_store_error: str |
 @click.argument("limit_id")
 def delete(limit_id: str) -> None:
     """Delete a rate limit."""
-    with books() as engine, transaction(engine) as session:
+    with books() as engine, transaction(engine) as session, by_id("rate limit", limit_id, lambda: _called(session)):
         rate_limits.delete(session, limit_id=limit_id, actor=actor(), at=now())
     say(f"The limit {limit_id} is deleted.")
+
+
+def _called(session: Session) -> Iterator[Candidate]:
+    for each in every(lambda cursor: rate_limits.list_rate_limits(session, limit=MAX_LIMIT, cursor=cursor)):
+        rate = f"{each.limit} {each.unit}" + (f" a {each.period}" if each.period else "")
+        yield each.id, rate, (scope_name(each.scope_type, each.scope_id),)

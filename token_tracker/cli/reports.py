@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
+from sqlalchemy.orm import Session
 
 from token_tracker.cli import shown
 from token_tracker.cli.context import actor, books, now, say, say_if_no_mail
 from token_tracker.cli.keys import every
+from token_tracker.cli.meant import Candidate, by_id
 from token_tracker.cli.options import as_json
 from token_tracker.database.models import Report
 from token_tracker.database.session import reading, transaction
@@ -73,7 +75,8 @@ def change(report_id: str, as_json: bool, **details: Any) -> None:
     if not changes:
         raise click.UsageError("Say what to change: --name, --period, --to, --timezone, --hour or --team.")
     with books() as engine, transaction(engine) as session:
-        report = service.update(session, report_id=report_id, changes=changes, actor=actor(), at=now())
+        with by_id("report", report_id, lambda: _called(session)):
+            report = service.update(session, report_id=report_id, changes=changes, actor=actor(), at=now())
         document = _document(report)
     _tell(document, "changed", as_json)
 
@@ -82,9 +85,14 @@ def change(report_id: str, as_json: bool, **details: Any) -> None:
 @click.argument("report_id")
 def delete(report_id: str) -> None:
     """Delete a report."""
-    with books() as engine, transaction(engine) as session:
+    with books() as engine, transaction(engine) as session, by_id("report", report_id, lambda: _called(session)):
         service.delete(session, report_id=report_id, actor=actor(), at=now())
     say(f"The report {report_id} is deleted.")
+
+
+def _called(session: Session) -> Iterator[Candidate]:
+    for each in every(lambda cursor: service.list_reports(session, limit=MAX_LIMIT, cursor=cursor)):
+        yield each.id, each.period, (each.name,)
 
 
 def _given(fields: dict[str, Any]) -> dict[str, Any]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 
 import click
+from sqlalchemy.orm import Session
 
 from token_tracker.cli import shown
 from token_tracker.cli.context import actor, books, now, say
 from token_tracker.cli.keys import every
+from token_tracker.cli.meant import Candidate, by_id
 from token_tracker.cli.options import AHEAD, as_json, placed
 from token_tracker.database.session import reading, transaction
 from token_tracker.services import accounts, audit
@@ -65,7 +68,13 @@ def revoke(token_id: str) -> None:
     """Revoke a token for good."""
     at = now()
     with books() as engine, transaction(engine) as session:
-        token = service.revoke(session, token_id=token_id, at=at)
+        with by_id("token", token_id, lambda: _called(session)):
+            token = service.revoke(session, token_id=token_id, at=at)
         if token.revoked_at == at:
             audit.record(session, actor(), "service_token.revoke", token_id, at=at, after=service.public(token))
     say(f"The token {token_id} is revoked.")
+
+
+def _called(session: Session) -> Iterator[Candidate]:
+    for each in every(lambda cursor: service.list_tokens(session, limit=MAX_LIMIT, cursor=cursor)):
+        yield each.id, f"of {each.user_id}" + (", revoked" if each.revoked_at else ""), (each.name, each.prefix)
