@@ -174,6 +174,7 @@ def test_a_name_or_a_scope_in_an_ids_place_is_answered_with_the_ids(terminal: Te
     key = terminal.json("keys", "create", "mine")["id"]
     budget = terminal.json("budgets", "set", f"key:{key}", "total", "1")["id"]
     limit = terminal.json("limits", "set", "global", "60/minute")["id"]
+    dear = terminal.json("freezes", "create", "model:gpt-4o", "too dear")["id"]
     freeze = terminal.json("freezes", "create", f"key:{key}", "a runaway agent")["id"]
     terminal.must("tokens", "create", "grafana", "--permission", "usage:read")
     token = terminal.json("tokens", "list")[0]["id"]
@@ -183,6 +184,7 @@ def test_a_name_or_a_scope_in_an_ids_place_is_answered_with_the_ids(terminal: Te
         (("budgets", "top-up", "total of key mine", "1"), budget),
         (("limits", "delete", "global"), limit),
         (("freezes", "delete", f"key:{key}"), freeze),
+        (("freezes", "delete", "model:gpt-4o"), dear),
         (("keys", "revoke", "mine"), key),
         (("keys", "rotate", "mine"), key),
         (("tokens", "revoke", "grafana"), token),
@@ -193,5 +195,5 @@ def test_a_name_or_a_scope_in_an_ids_place_is_answered_with_the_ids(terminal: Te
         assert typed.exit_code == 1 and f"What you may mean:\n  {identity}  " in typed.stderr, words
         nobody = (*words[:2], "nobody", *words[3:])
         assert isinstance(terminal.typed(*nobody).exception, NotFound), nobody
-    assert len(terminal.json("freezes", "list")) == len(terminal.json("limits", "list")) == 1
+    assert (len(terminal.json("freezes", "list")), len(terminal.json("limits", "list"))) == (2, 1)
     assert f"key:{key}" in terminal.must("freezes", "list") and "global" in terminal.must("limits", "list")

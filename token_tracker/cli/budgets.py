@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from token_tracker.cli import shown
 from token_tracker.cli.context import actor, books, now, say, say_if_no_mail
 from token_tracker.cli.keys import every
-from token_tracker.cli.meant import Candidate, by_id, scope_name
+from token_tracker.cli.meant import Candidate, by_id, scope_name, scope_names
 from token_tracker.cli.options import AHEAD, as_json, placed, scope
 from token_tracker.database.models import ApiKey, Budget
 from token_tracker.database.session import reading, transaction
@@ -197,4 +197,4 @@ def delete(budget_id: str) -> None:
 
 def _called(session: Session) -> Iterator[Candidate]:
     for each in every(lambda cursor: service.list_budgets(session, limit=MAX_LIMIT, cursor=cursor)):
-        yield each.id, f"{each.period}, '{each.name}'", (each.name, scope_name(each.scope_type, each.scope_id))
+        yield each.id, f"{each.period}, '{each.name}'", (each.name, *scope_names(each))

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from token_tracker.cli import shown
 from token_tracker.cli.context import actor, books, now, say
 from token_tracker.cli.keys import every
-from token_tracker.cli.meant import Candidate, by_id, scope_name
+from token_tracker.cli.meant import Candidate, by_id, scope_name, scope_names
 from token_tracker.cli.options import as_json, scope
 from token_tracker.database.models import Freeze
 from token_tracker.database.session import reading, transaction
@@ -82,4 +82,4 @@ def _document(found: Freeze) -> dict[str, Any]:
 
 def _called(session: Session) -> Iterator[Candidate]:
     for each in every(lambda cursor: service.list_freezes(session, limit=MAX_LIMIT, cursor=cursor)):
-        yield each.id, each.reason, (scope_name(each.scope_type, each.scope_id),)
+        yield each.id, each.reason, scope_names(each)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from token_tracker.cli import shown
 from token_tracker.cli.context import actor, books, now, say
 from token_tracker.cli.keys import every
-from token_tracker.cli.meant import Candidate, by_id, scope_name
+from token_tracker.cli.meant import Candidate, by_id, scope_name, scope_names
 from token_tracker.cli.options import as_json, scope
 from token_tracker.database.session import reading, transaction
 from token_tracker.services import rate_limit_fields, rate_limits
@@ -89,4 +89,4 @@ def delete(limit_id: str) -> None:
 def _called(session: Session) -> Iterator[Candidate]:
     for each in every(lambda cursor: rate_limits.list_rate_limits(session, limit=MAX_LIMIT, cursor=cursor)):
         rate = f"{each.limit} {each.unit}" + (f" a {each.period}" if each.period else "")
-        yield each.id, rate, (scope_name(each.scope_type, each.scope_id),)
+        yield each.id, rate, scope_names(each)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import click
 
+from token_tracker.database.models import Budget, Freeze, RateLimit
 from token_tracker.domain.problems import NotFound
 
 Candidate = tuple[str, str, tuple[str, ...]]  # an id, what to say of it, and what people may call it
@@ -15,6 +16,12 @@ Candidate = tuple[str, str, tuple[str, ...]]  # an id, what to say of it, and wh
 def scope_name(scope_type: str, scope_id: str | None) -> str:
     """'team:core', 'global'."""
     return f"{scope_type}:{scope_id}" if scope_id else scope_type
+
+
+def scope_names(rule: Budget | RateLimit | Freeze) -> tuple[str, ...]:
+    """What a rule's SCOPE may have been when it was made: of one model, 'model:gpt-4o' is 'global' for that model."""
+    of_model = (f"model:{rule.model}",) if rule.model and rule.scope_type == "global" else ()
+    return (scope_name(rule.scope_type, rule.scope_id), *of_model)
 
 
 @contextmanager
